@@ -1,0 +1,177 @@
+"""Every table of the platform, declared once: column, type, unit, meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from geminga.errors import InputError
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes
+    ----------
+    name : str
+        Column name.
+    dtype : str
+        numpy type, or ``str`` for text.
+    unit : str
+        Unit in FITS notation, empty for pure numbers.
+    description : str
+        What it holds.
+    """
+
+    name: str
+    dtype: str
+    unit: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of a table, in order."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in order."""
+        return [c.name for c in self.columns]
+
+    def frame(self, data: dict[str, Any]) -> pd.DataFrame:
+        """Build a data frame with exactly these columns and types.
+
+        Raises
+        ------
+        ValueError
+            If columns are missing or unknown: a fault of the program, not of its input.
+        """
+        if set(data) != set(self.names):
+            missing, extra = set(self.names) - set(data), set(data) - set(self.names)
+            raise ValueError(
+                f"table {self.name}: missing {sorted(missing)}, unknown {sorted(extra)}"
+            )
+        return pd.DataFrame(
+            {
+                c.name: pd.Series(
+                    np.asarray(data[c.name]).astype(c.dtype)
+                    if c.dtype != "str"
+                    else np.asarray(data[c.name], dtype=object),
+                    dtype=c.dtype,
+                )
+                for c in self.columns
+            }
+        )
+
+    def empty(self) -> pd.DataFrame:
+        """Return a table without rows: every column, right types."""
+        return self.frame({c.name: [] for c in self.columns})
+
+    def check(self, frame: pd.DataFrame, where: str) -> pd.DataFrame:
+        """Return the columns of this table from a data frame that was read from `where`.
+
+        Raises
+        ------
+        InputError
+            If a column is missing.
+        """
+        missing = [name for name in self.names if name not in frame.columns]
+        if missing:
+            raise InputError(where, f"has no column {', '.join(missing)}", f"needs {self.names}")
+        return self.frame({name: frame[name].to_numpy() for name in self.names})
+
+    def with_columns(self, extra: Sequence[Column]) -> Table:
+        """Return this table with more columns at the end."""
+        return Table(self.name, (*self.columns, *extra))
+
+
+_POSITION = (
+    Column("lon_deg", "float64", "deg", "Galactic longitude"),
+    Column("lat_deg", "float64", "deg", "Galactic latitude"),
+)
+
+TRUTH = Table(
+    "truth",
+    (
+        Column("sky_id", "int64", "", "sky the source belongs to"),
+        Column("source_id", "int64", "", "number of the source in its sky"),
+        Column("class_name", "str", "", "source class"),
+        *_POSITION,
+        Column("form", "str", "", "spectral form: log_parabola or plec"),
+        Column("norm", "float64", "cm-2 s-1 MeV-1", "differential photon flux F0 at pivot_mev"),
+        Column("pivot_mev", "float64", "MeV", "pivot energy E0"),
+        Column("index", "float64", "", "alpha (log parabola) or Gamma (PLEC)"),
+        Column("curvature", "float64", "", "beta (log parabola) or a in MeV^-b (PLEC)"),
+        Column("exp_index", "float64", "", "b (PLEC); 0 for a log parabola"),
+        Column("s1", "float64", "cm-2 s-1", "photon flux 1-1000 GeV"),
+        Column("s10", "float64", "cm-2 s-1", "photon flux 10-1000 GeV"),
+        Column("fe100", "float64", "erg cm-2 s-1", "energy flux 0.1-100 GeV"),
+        Column(
+            "s_band", "float64", "cm-2 s-1", "photon flux from the first band's start up to 2 TeV"
+        ),
+    ),
+)
+"""Simulated sources of one sky; yearly variations are a separate array (sources, years)."""
+
+CANDIDATES = Table(
+    "candidates",
+    (
+        Column("sky_id", "int64", "", "sky the detection belongs to"),
+        *_POSITION,
+        Column(
+            "position_error_deg", "float64", "deg", "scatter of the patches' positions, one axis"
+        ),
+        Column("score", "float64", "", "strength of the detection; larger is surer"),
+        Column("n_patches", "int64", "", "patches that saw it"),
+        Column("n_patches_covering", "int64", "", "patches that could have seen it"),
+    ),
+)
+"""Detections of one search on one sky, after stitching."""
+
+PATCH_DETECTIONS = Table(
+    "patch_detections",
+    (
+        Column("sky_id", "int64", "", "sky of the patch"),
+        Column("patch_id", "int64", "", "patch number in the grid"),
+        Column("x_deg", "float64", "deg", "tangent-plane coordinate to the east"),
+        Column("y_deg", "float64", "deg", "tangent-plane coordinate to the north"),
+        *_POSITION,
+        Column("score", "float64", "", "strength of the detection; larger is surer"),
+        Column("group_pixels", "int64", "", "pixels of the group"),
+    ),
+)
+"""Detections in single patches, before stitching."""
+
+MATCHES = Table(
+    "matches",
+    (
+        Column("candidate", "int64", "", "row of the candidate; -1 for a missed source"),
+        Column("source", "int64", "", "row of the true source; -1 for a false detection"),
+        Column("separation_deg", "float64", "deg", "distance; NaN without a partner"),
+    ),
+)
+"""One row per matched pair, missed source and false detection."""
+
+CATALOG = Table(
+    "catalog",
+    (
+        Column("Source_Name", "str", "", "GEM JHHMM.m+DDMM from the position"),
+        Column("RAJ2000", "float64", "deg", "right ascension"),
+        Column("DEJ2000", "float64", "deg", "declination"),
+        Column("GLON", "float64", "deg", "Galactic longitude"),
+        Column("GLAT", "float64", "deg", "Galactic latitude"),
+        Column("Conf_68_Radius", "float64", "deg", "radius of the 68 % position error circle"),
+        Column("SCORE", "float64", "", "strength of the detection; larger is surer"),
+        Column("N_Patches", "int64", "", "patches that saw it"),
+        Column("CLASS", "str", "", "most probable class"),
+    ),
+)
+"""The product; probability columns P_<class> follow, one per class."""
