@@ -32,7 +32,7 @@ def lon_lat(vectors: Float64) -> tuple[Float64, Float64]:
 def separation_deg(a: Float64, b: Float64) -> Float64:
     """Return the angle in degrees between unit vectors (..., 3), exact at small angles."""
     chord = np.linalg.norm(np.asarray(a, np.float64) - np.asarray(b, np.float64), axis=-1)
-    return np.degrees(2.0 * np.arcsin(np.minimum(chord / 2.0, 1.0)))
+    return np.asarray(np.degrees(2.0 * np.arcsin(np.minimum(chord / 2.0, 1.0))))
 
 
 def tangent_frames(lon_deg: Float64, lat_deg: Float64) -> Float64:
