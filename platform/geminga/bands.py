@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from geminga.arrays import Float64, Int8
 
 
-def _is_power_of_two(n: int) -> bool:
+def is_power_of_two(n: int) -> bool:
+    """Return whether n is 1, 2, 4, 8, ..."""
     return n > 0 and n & (n - 1) == 0
 
 
@@ -33,7 +34,7 @@ class Band(BaseModel):
         Pixels per side of a patch image in this band.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     emin_gev: Annotated[float, Field(gt=0)]
     emax_gev: Annotated[float, Field(gt=0)]
@@ -48,7 +49,7 @@ class Band(BaseModel):
                 "emax_gev must be above emin_gev"
             )
         for key, value in (("nside", self.nside), ("pixels", self.pixels)):
-            if not _is_power_of_two(value):
+            if not is_power_of_two(value):
                 raise ValueError(f"{key} {value} is not a power of two; use for example 128")
         return self
 

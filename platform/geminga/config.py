@@ -9,199 +9,52 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from geminga.bands import Band, check_bands
-from geminga.classes import DEFAULT_CLASSES
+from geminga.classes import DEFAULT_CLASSES, DIFFUSE_COMPONENTS, FAKE
 from geminga.errors import InputError
+from geminga.sections import (
+    ClassifierConfig,
+    Count,
+    EvaluationConfig,
+    ImageConfig,
+    LocalisationConfig,
+    MiunConfig,
+    ObservedConfig,
+    PatchConfig,
+    ResponseConfig,
+    RunConfig,
+    Section,
+    SetsConfig,
+    SkyConfig,
+    TrainingConfig,
+)
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """A part of the tree: unknown keys are refused and values cannot be changed afterwards."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ResponseConfig(Section):
-    """Instrument response."""
-
-    irf: str = Field("P8R2_ULTRACLEANVETO_V6", description="CALDB response class")
-    event_types: tuple[str, ...] = Field(("FRONT",), description="event types, added together")
-    caldb: str | None = Field(
-        None, description="folder with CALDB psf_*, aeff_* files; else built in"
-    )
-    exposure_cube: str | None = Field(None, description="gtexpcube2 HEALPix cube; else built in")
-    duration_years: Positive = Field(10.0, description="observing time of the built-in exposure")
-    exposure_nside: int = Field(32, description="resolution of the exposure maps")
-
-
-class SkyConfig(Section):
-    """Simulated skies."""
-
-    population: str = Field(
-        "4fgl_dr2", description="shipped population or path of a population file"
-    )
-    density_factor: Positive = Field(1.0, description="multiplies the mean number of sources")
-    max_photon_flux: Positive | None = Field(
-        None, description="sources above this photon flux (first band up, ph/cm2/s) are redrawn"
-    )
-    years: AtLeastOne = Field(10, description="number of equal time bins")
-    interstellar: str = Field("builtin", description="'builtin' or path of a FITS mapcube")
-    interstellar_norm_scatter: Fraction = Field(
-        0.1, description="scatter of ln(norm) of the diffuse components between training skies"
-    )
-    isotropic: str = Field("builtin", description="'builtin' or path of an isotropic text file")
-    diffuse_nside: int = Field(256, description="resolution of the diffuse counts maps")
-
-
-class PatchConfig(Section):
-    """Patches cut from the sky."""
-
-    grid_nside: int = Field(8, description="patch centres are the HEALPix pixels of this nside")
-    size_deg: Positive = Field(10.0, description="width of a patch")
-    target_radius_px: Positive = Field(5.0, description="target disk radius in top-level pixels")
-
-
-class MiunConfig(Section):
-    """MIUN, the multi-input U-Net."""
-
-    width: AtLeastOne = Field(32, description="feature maps at the top level")
-    bottleneck_pixels: int = Field(16, description="pixels per side at the bottom")
-    input_scaling: Literal["counts", "anscombe"] = Field(
-        "counts", description="raw counts (thesis) or 2 sqrt(n + 3/8) before batch normalisation"
-    )
-    dropout: Fraction = Field(0.0, description="dropout at the bottleneck")
-
-
-class TrainingConfig(Section):
-    """Training of one network."""
-
-    epochs: AtLeastOne = 50
-    batch_size: AtLeastOne = Field(128, description="records per step, over all workers")
-    learning_rate: Positive = 1e-3
-    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    plateau_patience: Count = 5
-    min_learning_rate: Positive = 1e-5
-    stop_patience: AtLeastOne = Field(50, description="epochs without gain before stopping")
-    loss: Literal["bce", "dice", "bce_dice", "cross_entropy"] = "bce"
-    augment: bool = Field(True, description="random rotations and reflections of the image")
-    precision: Literal["float32", "bfloat16"] = "float32"
-    workers: AtLeastOne = 1
-    threads: Count = Field(0, description="torch threads per worker; 0 shares the cores evenly")
-    use_gpu: bool = False
-
-
-class LocalisationConfig(Section):
-    """From network output to source positions."""
-
-    kernel_radius_px: Positive = Field(5.0, description="radius of the disk kernel (thesis: 69 px)")
-    threshold: Positive = Field(30.0, description="lowest kernel score of a group of pixels")
-    threshold_step: Positive = 10.0
-    max_group_radius_px: Positive = Field(5.0, description="larger groups are re-thresholded")
-    merge_radius_deg: Positive = Field(
-        0.3, description="patch detections this close are one source"
-    )
-    edge_margin_deg: Annotated[float, Field(ge=0)] = Field(
-        0.3, description="detections this close to the edge of a patch are left to its neighbour"
-    )
-    purity_floor: Fraction | None = Field(
-        0.8, description="score cut chosen on validation skies for this purity; null keeps all"
-    )
-    kmeans_max_clusters: AtLeastOne = 40
-    kmeans_pixel_threshold: Fraction = 0.5
-    significance_smoothing_deg: Positive = 0.25
-    significance_threshold: Positive = 4.0
-    significance_min_gev: Positive = 1.0
-    batch_size: AtLeastOne = 32
-
-
-class ImageConfig(Section):
-    """Source images for the classifier."""
-
-    pixels: AtLeastOne = 7
-    box_deg: tuple[Positive, ...] = Field(
-        (4.0, 4.0, 2.0, 1.0, 0.5, 0.5), description="width of each band's image"
-    )
-    yearly_box_deg: Positive = 1.0
-    yearly_min_gev: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="bands that start below this do not enter the yearly images"
-    )
-
-
-class ClassifierConfig(Section):
-    """Classifier network."""
-
-    width: AtLeastOne = 64
-    dense: tuple[AtLeastOne, ...] = (256, 128, 64, 32)
-    balance: bool = Field(True, description="draw classes equally often; restore the prior later")
-    rotated_classes: tuple[str, ...] = Field(
-        ("PSR", "PWN+SNR"), description="classes shown in four rotations"
-    )
-
-
-class EvaluationConfig(Section):
-    """Comparison with the truth."""
-
-    match_radius_deg: Positive = 0.3
-    latitude_split_deg: Positive = 20.0
-    flux_bins_per_decade: AtLeastOne = 4
-    kmeans: bool = Field(True, description="run the k-means search for comparison")
-
-
-class SetsConfig(Section):
-    """How many simulated skies each set has."""
-
-    train: AtLeastOne = 4
-    validation: AtLeastOne = 1
-    test: AtLeastOne = 1
-
-
-class ObservedConfig(Section):
-    """Real photons instead of simulated test skies."""
-
-    events: tuple[str, ...] = Field((), description="FT1 event lists")
-    counts: tuple[str, ...] = Field((), description="gtbin HEALPix counts files")
-    event_class_bits: tuple[int, ...] = Field((), description="EVENT_CLASS bits that must be set")
-    event_type_bits: tuple[int, ...] = Field((), description="EVENT_TYPE bits, any of which is set")
-    max_zenith_deg: Positive | None = None
-    time_range_met_s: tuple[float, float] | None = None
-    reference_catalogs: dict[str, str] = Field(
-        default_factory=dict, description="name: path of FITS catalogues to compare with"
-    )
-    truth_catalog: str | None = Field(None, description="which of them completeness is against")
-
-    @model_validator(mode="after")
-    def _check(self) -> ObservedConfig:
-        if bool(self.events) == bool(self.counts):
-            raise ValueError("give either events or counts, not both and not neither")
-        if self.truth_catalog is not None and self.truth_catalog not in self.reference_catalogs:
-            raise ValueError(
-                f"truth_catalog {self.truth_catalog!r} is not one of reference_catalogs "
-                f"{sorted(self.reference_catalogs)}"
-            )
-        if (
-            self.time_range_met_s is not None
-            and self.time_range_met_s[0] >= self.time_range_met_s[1]
-        ):
-            raise ValueError("time_range_met_s runs backwards; give start, stop")
-        return self
-
-
-class RunConfig(Section):
-    """Where and how a run works."""
-
-    output: str = Field("out", description="folder of all outputs; each run has its own inside")
-    workers: Count = Field(0, description="Ray Data workers; 0 takes every core")
-    tracking_uri: str | None = Field(None, description="MLflow server; else a store in the output")
-    experiment: str = "geminga"
+__all__ = [
+    "ClassifierConfig",
+    "Config",
+    "EvaluationConfig",
+    "ImageConfig",
+    "LocalisationConfig",
+    "MiunConfig",
+    "ObservedConfig",
+    "PatchConfig",
+    "ResponseConfig",
+    "RunConfig",
+    "Section",
+    "SetsConfig",
+    "SkyConfig",
+    "TrainingConfig",
+    "config_from_tree",
+    "data_folder",
+    "data_path",
+    "digest",
+    "load_config",
+]
 
 
 class Config(Section):
@@ -240,7 +93,7 @@ class Config(Section):
                 f"miun.bottleneck_pixels {self.miun.bottleneck_pixels} is not below the coarsest "
                 f"band's {low} pixels; use {low // 2} or less"
             )
-        if top % self.miun.bottleneck_pixels or self.miun.bottleneck_pixels < 1:
+        if top % self.miun.bottleneck_pixels:
             raise ValueError(
                 f"miun.bottleneck_pixels {self.miun.bottleneck_pixels} does not divide {top}; "
                 "use a power of two"
@@ -257,6 +110,11 @@ class Config(Section):
             )
         if len(set(self.classes)) != len(self.classes) or not self.classes:
             raise ValueError(f"classes {list(self.classes)} must be distinct and not empty")
+        reserved = {*DIFFUSE_COMPONENTS, FAKE, ""} & set(self.classes)
+        if reserved:
+            raise ValueError(
+                f"classes {sorted(reserved)} are names the platform uses itself; choose others"
+            )
         unknown = set(self.classifier.rotated_classes) - set(self.classes)
         if unknown:
             raise ValueError(
@@ -306,7 +164,7 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
         raise InputError(
             str(path), f"cannot be read ({error.strerror})", "name a YAML file"
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         line = str(error).replace("\n", " ")
         raise InputError(
             str(path), f"is not YAML ({line})", "see jobs/configs for examples"
@@ -330,7 +188,8 @@ def config_from_tree(tree: dict[str, Any], where: str) -> Config:
             remedy = f"{_known_keys(first['loc'])}"
         else:
             message = first["msg"].removeprefix("Value error, ")
-            value = "" if first["type"] == "value_error" else f" = {first['input']!r}"
+            whole = first["type"] == "missing" or isinstance(first["input"], dict)
+            value = "" if whole else f" = {first['input']!r}"
             problem = f"{key}{value}: {message}" if key else message
             remedy = "mend the value ('geminga config show' prints every key)"
         raise InputError(where, problem, remedy) from error
@@ -351,14 +210,16 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         node = child
     try:
         node[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"--set {override}", f"{text!r} is not YAML", "quote the value") from error
 
 
 def _known_keys(location: tuple[int | str, ...]) -> str:
     model: Any = Config
     for part in location[:-1]:
-        field = model.model_fields.get(part) if isinstance(part, str) else None
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
         annotation = None if field is None else field.annotation
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         model = next(

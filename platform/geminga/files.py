@@ -7,7 +7,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,20 @@ def atomic(path: Path) -> Iterator[Path]:
         If the folder cannot be written or the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    aside = temporary.with_suffix(".old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if temporary.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
+            # A folder cannot be renamed over a full one: step the old one aside first.
+            path.rename(aside)
+        try:
+            temporary.replace(path)
+        except OSError:
+            if aside.is_dir():
+                aside.rename(path)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and path.parent.is_dir():
             raise
@@ -47,7 +55,8 @@ def atomic(path: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # the parent may not be a folder at all
+                temporary.unlink()
 
 
 def write_json(path: Path, tree: object) -> None:

@@ -22,9 +22,10 @@ def unit_vectors(lon_deg: Float64, lat_deg: Float64) -> Float64:
 
 
 def lon_lat(vectors: Float64) -> tuple[Float64, Float64]:
-    """Return longitude (0 to 360) and latitude in degrees of vectors (..., 3) of any length."""
+    """Return longitude (0 to below 360) and latitude in degrees of vectors (..., 3) of any length."""
     v = np.asarray(vectors, dtype=np.float64)
     lon = np.degrees(np.arctan2(v[..., 1], v[..., 0])) % 360.0
+    lon = np.where(lon == 360.0, 0.0, lon)  # what the remainder of a tiny negative angle rounds to
     lat = np.degrees(np.arctan2(v[..., 2], np.hypot(v[..., 0], v[..., 1])))
     return lon, lat
 

@@ -34,6 +34,21 @@ class Column:
     description: str
 
 
+def _check_type(values: pd.Series[Any], column: Column, where: str) -> None:
+    """Raise InputError unless `values` fit the column without loss."""
+    kind = values.dtype.kind
+    if column.dtype == "str":
+        fits = not values.isna().any() and all(isinstance(v, str) for v in values)
+    elif np.dtype(column.dtype).kind == "f":
+        fits = kind in "fiu"
+    else:
+        fits = kind in "iu" or len(values) == 0
+    if not fits:
+        raise InputError(
+            where, f"column {column.name} holds {values.dtype} values", f"needs {column.dtype}"
+        )
+
+
 @dataclass(frozen=True)
 class Table:
     """The columns of a table, in order."""
@@ -52,13 +67,17 @@ class Table:
         Raises
         ------
         ValueError
-            If columns are missing or unknown: a fault of the program, not of its input.
+            If columns are missing, unknown or of different lengths: a fault of the program, not of
+            its input.
         """
         if set(data) != set(self.names):
             missing, extra = set(self.names) - set(data), set(data) - set(self.names)
             raise ValueError(
                 f"table {self.name}: missing {sorted(missing)}, unknown {sorted(extra)}"
             )
+        lengths = {name: len(data[name]) for name in self.names}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"table {self.name}: columns differ in length: {lengths}")
         return pd.DataFrame(
             {
                 c.name: pd.Series(
@@ -81,11 +100,13 @@ class Table:
         Raises
         ------
         InputError
-            If a column is missing.
+            If a column is missing or holds values of another type.
         """
         missing = [name for name in self.names if name not in frame.columns]
         if missing:
             raise InputError(where, f"has no column {', '.join(missing)}", f"needs {self.names}")
+        for column in self.columns:
+            _check_type(frame[column.name], column, where)
         return self.frame({name: frame[name].to_numpy() for name in self.names})
 
     def with_columns(self, extra: Sequence[Column]) -> Table:

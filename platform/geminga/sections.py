@@ -1,0 +1,207 @@
+"""The sections of the configuration: one frozen model per room of the package."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from geminga.bands import is_power_of_two
+
+
+def _check_nside(nside: int) -> int:
+    if not is_power_of_two(nside):
+        raise ValueError("a HEALPix nside is a power of two; use for example 64")
+    return nside
+
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Nside = Annotated[int, AfterValidator(_check_nside)]
+Bit = Annotated[int, Field(ge=0, le=31)]
+
+
+class Section(BaseModel):
+    """A part of the tree: unknown keys are refused and values cannot be changed afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ResponseConfig(Section):
+    """Instrument response."""
+
+    irf: str = Field("P8R2_ULTRACLEANVETO_V6", description="CALDB response class")
+    event_types: tuple[str, ...] = Field(
+        ("FRONT",), min_length=1, description="event types, added together"
+    )
+    caldb: str | None = Field(
+        None, description="folder with CALDB psf_*, aeff_* files; else built in"
+    )
+    exposure_cube: str | None = Field(None, description="gtexpcube2 HEALPix cube; else built in")
+    duration_years: Positive = Field(10.0, description="observing time of the built-in exposure")
+    exposure_nside: Nside = Field(32, description="resolution of the exposure maps")
+
+
+class SkyConfig(Section):
+    """Simulated skies."""
+
+    population: str = Field(
+        "4fgl_dr2", description="shipped population or path of a population file"
+    )
+    density_factor: Positive = Field(1.0, description="multiplies the mean number of sources")
+    max_photon_flux: Positive | None = Field(
+        None, description="sources above this photon flux (first band up, ph/cm2/s) are redrawn"
+    )
+    years: AtLeastOne = Field(10, description="number of equal time bins")
+    interstellar: str = Field("builtin", description="'builtin' or path of a FITS mapcube")
+    interstellar_norm_scatter: Fraction = Field(
+        0.1, description="scatter of ln(norm) of the diffuse components between training skies"
+    )
+    isotropic: str = Field("builtin", description="'builtin' or path of an isotropic text file")
+    diffuse_nside: Nside = Field(256, description="resolution of the diffuse counts maps")
+
+
+class PatchConfig(Section):
+    """Patches cut from the sky."""
+
+    grid_nside: Nside = Field(8, description="patch centres are the HEALPix pixels of this nside")
+    size_deg: Annotated[float, Field(gt=0, le=90)] = Field(
+        10.0, description="width of a patch on the tangent plane"
+    )
+    target_radius_px: Positive = Field(5.0, description="target disk radius in top-level pixels")
+
+
+class MiunConfig(Section):
+    """MIUN, the multi-input U-Net."""
+
+    width: AtLeastOne = Field(32, description="feature maps at the top level")
+    bottleneck_pixels: AtLeastOne = Field(16, description="pixels per side at the bottom")
+    input_scaling: Literal["counts", "anscombe"] = Field(
+        "counts", description="raw counts (thesis) or 2 sqrt(n + 3/8) before batch normalisation"
+    )
+    dropout: Fraction = Field(0.0, description="dropout at the bottleneck")
+
+
+class TrainingConfig(Section):
+    """Training of one network."""
+
+    epochs: AtLeastOne = 50
+    batch_size: AtLeastOne = Field(128, description="records per step, over all workers")
+    learning_rate: Positive = 1e-3
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    plateau_patience: Count = 5
+    min_learning_rate: Positive = 1e-5
+    stop_patience: AtLeastOne = Field(50, description="epochs without gain before stopping")
+    loss: Literal["bce", "dice", "bce_dice", "cross_entropy"] = "bce"
+    augment: bool = Field(True, description="random rotations and reflections of the image")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    workers: AtLeastOne = 1
+    threads: Count = Field(0, description="torch threads per worker; 0 shares the cores evenly")
+    use_gpu: bool = False
+
+
+class LocalisationConfig(Section):
+    """From network output to source positions."""
+
+    kernel_radius_px: Positive = Field(5.0, description="radius of the disk kernel (thesis: 69 px)")
+    threshold: Positive = Field(30.0, description="lowest kernel score of a group of pixels")
+    threshold_step: Positive = 10.0
+    max_group_radius_px: Positive = Field(5.0, description="larger groups are re-thresholded")
+    merge_radius_deg: Positive = Field(
+        0.3, description="patch detections this close are one source"
+    )
+    edge_margin_deg: Annotated[float, Field(ge=0)] = Field(
+        0.3, description="detections this close to the edge of a patch are left to its neighbour"
+    )
+    purity_floor: Fraction | None = Field(
+        0.8, description="score cut chosen on validation skies for this purity; null keeps all"
+    )
+    kmeans_max_clusters: AtLeastOne = 40
+    kmeans_pixel_threshold: Fraction = 0.5
+    significance_smoothing_deg: Positive = 0.25
+    significance_threshold: Positive = 4.0
+    significance_min_gev: Positive = 1.0
+    batch_size: AtLeastOne = 32
+
+
+class ImageConfig(Section):
+    """Source images for the classifier."""
+
+    pixels: AtLeastOne = 7
+    box_deg: tuple[Positive, ...] = Field(
+        (4.0, 4.0, 2.0, 1.0, 0.5, 0.5), description="width of each band's image"
+    )
+    yearly_box_deg: Positive = 1.0
+    yearly_min_gev: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="bands that start below this do not enter the yearly images"
+    )
+
+
+class ClassifierConfig(Section):
+    """Classifier network."""
+
+    width: AtLeastOne = 64
+    dense: tuple[AtLeastOne, ...] = (256, 128, 64, 32)
+    balance: bool = Field(True, description="draw classes equally often; restore the prior later")
+    rotated_classes: tuple[str, ...] = Field(
+        ("PSR", "PWN+SNR"), description="classes shown in four rotations"
+    )
+
+
+class EvaluationConfig(Section):
+    """Comparison with the truth."""
+
+    match_radius_deg: Positive = 0.3
+    latitude_split_deg: Positive = 20.0
+    flux_bins_per_decade: AtLeastOne = 4
+    kmeans: bool = Field(True, description="run the k-means search for comparison")
+
+
+class SetsConfig(Section):
+    """How many simulated skies each set has."""
+
+    train: AtLeastOne = 4
+    validation: AtLeastOne = 1
+    test: AtLeastOne = 1
+
+
+class ObservedConfig(Section):
+    """Real photons instead of simulated test skies."""
+
+    events: tuple[str, ...] = Field((), description="FT1 event lists")
+    counts: tuple[str, ...] = Field((), description="gtbin HEALPix counts files")
+    event_class_bits: tuple[Bit, ...] = Field((), description="EVENT_CLASS bits that must be set")
+    event_type_bits: tuple[Bit, ...] = Field((), description="EVENT_TYPE bits, any of which is set")
+    max_zenith_deg: Positive | None = None
+    time_range_met_s: tuple[float, float] | None = None
+    reference_catalogs: dict[str, str] = Field(
+        default_factory=dict, description="name: path of FITS catalogues to compare with"
+    )
+    truth_catalog: str | None = Field(None, description="which of them completeness is against")
+
+    @model_validator(mode="after")
+    def _check(self) -> ObservedConfig:
+        if bool(self.events) == bool(self.counts):
+            raise ValueError("give either events or counts, not both and not neither")
+        if self.truth_catalog is not None and self.truth_catalog not in self.reference_catalogs:
+            raise ValueError(
+                f"truth_catalog {self.truth_catalog!r} is not one of reference_catalogs "
+                f"{sorted(self.reference_catalogs)}"
+            )
+        if (
+            self.time_range_met_s is not None
+            and self.time_range_met_s[0] >= self.time_range_met_s[1]
+        ):
+            raise ValueError("time_range_met_s runs backwards; give start, stop")
+        return self
+
+
+class RunConfig(Section):
+    """Where and how a run works."""
+
+    output: str = Field("out", description="folder of all outputs; each run has its own inside")
+    workers: Count = Field(0, description="Ray Data workers; 0 takes every core")
+    tracking_uri: str | None = Field(None, description="MLflow server; else a store in the output")
+    experiment: str = "geminga"
