@@ -143,6 +143,9 @@ class ClassifierConfig(Section):
     """Classifier network."""
 
     width: AtLeastOne = 64
+    input_scaling: Literal["counts", "anscombe"] = Field(
+        "counts", description="raw counts (thesis) or 2 sqrt(n + 3/8) before batch normalisation"
+    )
     dense: tuple[AtLeastOne, ...] = (256, 128, 64, 32)
     balance: bool = Field(True, description="draw classes equally often; restore the prior later")
     rotated_classes: tuple[str, ...] = Field(

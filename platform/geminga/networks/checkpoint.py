@@ -1,0 +1,174 @@
+"""Saved networks: weights in safetensors, everything about them in model.json."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from geminga.classes import with_fake
+from geminga.config import Config
+from geminga.errors import InputError
+from geminga.files import atomic, file_digest, read_json, write_json
+from geminga.networks.build import build_classifier, build_miun
+from geminga.networks.losses import Kind
+from geminga.networks.miun import Miun
+from geminga.networks.source_cnn import SourceCnn
+
+FORMAT_VERSION = 1
+WEIGHTS, META = "weights.safetensors", "model.json"
+
+
+def save_checkpoint(
+    folder: Path, model: nn.Module, kind: Kind, config: Config, extra: dict[str, Any]
+) -> None:
+    """Write a network to a folder, which appears complete or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``weights.safetensors`` and ``model.json``; an older one is replaced.
+    model : Module
+        The network; a distributed wrapper around it is taken off.
+    kind : str
+        ``miun`` or ``classifier``.
+    config : Config
+        Configuration that built the network.
+    extra : dict
+        Anything JSON-like to keep with it, for example class priors or figures of the training.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
+    """
+    bare = model.module if isinstance(getattr(model, "module", None), nn.Module) else model
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in bare.state_dict().items()
+    }
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        save_file(tensors, temporary / WEIGHTS)
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "geminga_version": importlib.metadata.version("geminga"),
+            "kind": kind,
+            "config_hash": config.hash(),
+            "needs": _needs(config, kind),
+            "weights_sha256": file_digest(temporary / WEIGHTS),
+            "extra": extra,
+        }
+        write_json(temporary / META, meta)
+
+
+def load_checkpoint(
+    folder: Path, config: Config, kind: Kind | None = None
+) -> tuple[Miun | SourceCnn, dict[str, Any]]:
+    """Read a network that fits a configuration.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder written by `save_checkpoint`.
+    config : Config
+        Its bands, classes and network settings must be those of the network.
+    kind : str, optional
+        Refuse a network of the other kind.
+
+    Returns
+    -------
+    model : Miun or SourceCnn
+        In evaluation mode.
+    meta : dict
+        Contents of ``model.json``; ``extra`` is what was given when saving.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged or of another format version, or the network was made for
+        other bands, classes or settings.
+    """
+    meta = _read_meta(folder / META)
+    if kind is not None and meta["kind"] != kind:
+        raise InputError(str(folder), f"holds a {meta['kind']}", f"name the folder of a {kind}")
+    _compare(folder, meta["needs"], _needs(config, meta["kind"]))
+    model: Miun | SourceCnn = (
+        build_miun(config) if meta["kind"] == "miun" else build_classifier(config)
+    )
+    path = folder / WEIGHTS
+    retrain = "train the network again"
+    try:
+        if file_digest(path) != meta["weights_sha256"]:
+            raise InputError(str(path), f"is not the file that {META} describes", retrain)
+        model.load_state_dict(load_file(path))
+    except OSError as error:
+        raise InputError(str(path), f"cannot be read ({error.strerror})", retrain) from error
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        line = str(error).splitlines()[0]
+        raise InputError(str(path), f"does not hold this network ({line})", retrain) from error
+    model.eval()
+    return model.to(memory_format=torch.channels_last), meta  # type: ignore[call-overload]
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    meta = read_json(path)
+    version = meta.get("format_version") if isinstance(meta, dict) else None
+    if version != FORMAT_VERSION:
+        raise InputError(
+            str(path),
+            f"format version {version}, this geminga reads {FORMAT_VERSION}",
+            "train the network again",
+        )
+    if meta.get("kind") not in ("miun", "classifier") or not {"needs", "weights_sha256"} <= set(
+        meta
+    ):
+        raise InputError(str(path), "does not describe a network", "train the network again")
+    return dict(meta)
+
+
+def _needs(config: Config, kind: str) -> dict[str, Any]:
+    """Return the settings a network cannot do without, by their name in the configuration."""
+    bands = [band.model_dump(mode="json") for band in config.bands]
+    if kind == "miun":
+        return {
+            "bands": bands,
+            "patches.size_deg": config.patches.size_deg,
+            **{f"miun.{key}": value for key, value in config.miun.model_dump(mode="json").items()},
+        }
+    settings = config.classifier
+    return {
+        "bands": bands,
+        "classes": list(with_fake(config.classes)),
+        "sky.years": config.sky.years,
+        "classifier.width": settings.width,
+        "classifier.dense": list(settings.dense),
+        "classifier.input_scaling": settings.input_scaling,
+        **{f"images.{key}": value for key, value in config.images.model_dump(mode="json").items()},
+    }
+
+
+def _compare(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for key in [*wanted, *(k for k in saved if k not in wanted)]:
+        if saved.get(key) != wanted.get(key):
+            raise InputError(
+                str(folder),
+                f"was made for {key} {_text(saved.get(key))}, "
+                f"the configuration has {_text(wanted.get(key))}",
+                "use the configuration it was trained with or train again",
+            )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        bands = (
+            f"{b.get('emin_gev')}-{b.get('emax_gev')} GeV ({b.get('pixels')} px, "
+            f"nside {b.get('nside')})"
+            for b in value
+        )
+        return ", ".join(bands)
+    return str(value)
