@@ -1,0 +1,1 @@
+"""Simulated and observed skies: populations, spectra, diffuse emission, expected counts, photons."""
