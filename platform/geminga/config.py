@@ -142,6 +142,20 @@ def digest(tree: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's safe reader, which also refuses a key that is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key.value, str) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key.value!r} is given twice", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep=deep)
+
+
 def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
     """Read a YAML configuration and apply ``section.key=value`` overrides.
 
@@ -159,7 +173,7 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
     """
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise InputError(
             str(path), f"cannot be read ({error.strerror})", "name a YAML file"
@@ -176,19 +190,25 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
     return config_from_tree(tree, str(path))
 
 
+_WRONG_KEY = ("extra_forbidden", "invalid_key")
+
+
 def config_from_tree(tree: dict[str, Any], where: str) -> Config:
     """Check a tree of plain values; `where` names its origin in errors."""
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = error.errors()
+        # A misspelt key explains a missing one, so it is named first.
+        first = next((e for e in errors if e["type"] in _WRONG_KEY), errors[0])
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             problem = f"unknown key {key} = {first['input']!r}"
             remedy = f"{_known_keys(first['loc'])}"
         else:
             message = first["msg"].removeprefix("Value error, ")
-            whole = first["type"] == "missing" or isinstance(first["input"], dict)
+            whole_model = first["type"] == "value_error" and isinstance(first["input"], dict)
+            whole = whole_model or first["type"] == "missing"
             value = "" if whole else f" = {first['input']!r}"
             problem = f"{key}{value}: {message}" if key else message
             remedy = "mend the value ('geminga config show' prints every key)"
