@@ -47,7 +47,8 @@ def save_checkpoint(
     InputError
         If the folder cannot be written.
     """
-    bare = model.module if isinstance(getattr(model, "module", None), nn.Module) else model
+    inner = getattr(model, "module", None)
+    bare = inner if isinstance(inner, nn.Module) else model
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in bare.state_dict().items()
     }
