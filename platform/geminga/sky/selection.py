@@ -135,6 +135,42 @@ def check_selection(
         _LOG.warning("%s covers only %s, not the whole sky", where, selection.region)
 
 
+def check_final(selection: Selection, where: str, observed: ObservedConfig) -> None:
+    """Check that a counts map already went through every cut asked for: it takes no more.
+
+    Raises
+    ------
+    InputError
+        If a cut on zenith angle, event class, event type or time is asked for that the map's
+        keywords do not show.
+    """
+    remedy = "make the map with that cut, or drop it: counts cannot be cut any more"
+    limit, zenith = observed.max_zenith_deg, selection.max_zenith_deg
+    if limit is not None and (zenith is None or zenith > limit * (1 + _TOLERANCE)):
+        raise InputError(
+            where, f"zenith angles up to {zenith}, above max_zenith_deg {limit}", remedy
+        )
+    held = selection.class_bits or frozenset()
+    asked = observed.event_class_bits
+    # Standard classes are nested: a higher bit holds a subset of the events of a lower one.
+    if asked and max(held, default=-1) < max(asked):
+        raise InputError(
+            where, f"event class bits {sorted(held)}, not event_class_bits {list(asked)}", remedy
+        )
+    types = selection.type_bits or frozenset()
+    if observed.event_type_bits and not (types and types <= frozenset(observed.event_type_bits)):
+        raise InputError(
+            where,
+            f"event type bits {sorted(types)}, not event_type_bits "
+            f"{list(observed.event_type_bits)}",
+            remedy,
+        )
+    if observed.time_range_met_s is not None:
+        raise InputError(
+            where, f"cannot be cut to time_range_met_s {observed.time_range_met_s}", remedy
+        )
+
+
 def _check_energy(selection: Selection, where: str, bands: Sequence[Band]) -> None:
     if selection.energy_mev is None:
         return
