@@ -1,0 +1,312 @@
+"""Fitting a population to a LAT catalogue.
+
+Per class: the designations given, plus a share of the rows of uncertain class (``bcu``). Such a row
+enters no class whole and none twice: it counts for each class it may belong to with the posterior
+probability of that class given its power-law index, so the classes' counts and fluxes include the
+faint sources that nobody has classified yet. Spectral laws (index, curvature, pivot, and their
+correlations) come from the classified rows alone, so the classes stay as far apart as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from geminga.arrays import Bool, Float64
+from geminga.errors import InputError
+from geminga.files import file_digest
+from geminga.sky.catalogs import FGL, CatalogKind, read_catalog
+from geminga.sky.copula import PROBABILITIES, quantile_table, score_correlation, without_noise
+from geminga.sky.law import (
+    LOG_PARABOLA_VARIABLES,
+    PLEC_VARIABLES,
+    ClassLaw,
+    FaintExtension,
+    Origin,
+    Population,
+)
+from geminga.sky.positions import fit_position
+from geminga.sky.spectra import LOG_PARABOLA, PLEC, photon_flux
+from geminga.sky.variability import STEADY, fit_variability
+
+SHARED: Mapping[str, tuple[str, ...]] = {"bcu": ("BLL", "FSRQ")}
+"""Designations shared between classes when none of them claims them."""
+
+_MIN_ROWS = 10
+# Sources brighter than this significance show yearly variations well above their noise.
+_BRIGHT_SIGMA = 40.0
+_FHL2_PIVOT_MEV = 1e5
+
+
+def fit_population(
+    catalog_path: Path,
+    classes: Mapping[str, Sequence[str]] | None = None,
+    shared: Mapping[str, Sequence[str]] = SHARED,
+) -> Population:
+    """Fit the sources of a LAT catalogue.
+
+    Parameters
+    ----------
+    catalog_path : Path
+        4FGL (columns as DR2's) or 2FHL FITS file, recognised by its columns.
+    classes : mapping of str to sequence of str, optional
+        Designations (column CLASS1 or CLASS, in any case) of each class. Rows without one are
+        ``unassociated |b|<=10`` or ``unassociated |b|>10``. By default the reference work's
+        classes; unassociated 4FGL rows belong to none (scale with sky.density_factor).
+    shared : mapping of str to sequence of str
+        Designations to be shared between two or more classes by power-law index.
+
+    Returns
+    -------
+    Population
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used, or a class has too few sources.
+
+    Notes
+    -----
+    4FGL: a log parabola has beta of the log-parabola fit and alpha such that its best power law
+    is the catalogue's (the index that separates BLL from FSRQ): alpha = PL_Index - c beta with
+    the class' own c. Measurement scatter of index, beta and cutoff is taken out
+    (`geminga.sky.copula.without_noise`); beta is not negative. A class whose sources are mostly
+    PLEC is a PLEC class and its spectral laws come from its PLEC rows. Fluxes are Flux1000 taken
+    from 1-100 to 1-1000 GeV along the spectrum. 2FHL: power laws.
+    """
+    kind, rows, histories = read_catalog(catalog_path)
+    members = {
+        name: tuple(text.lower() for text in texts)
+        for name, texts in (kind.classes if classes is None else classes).items()
+    }
+    if not members:
+        raise InputError("classes", "there is none", "name the designations of a class")
+    membership = _membership(kind, rows, members, shared)
+    laws: dict[str, ClassLaw] = {}
+    for name, designations in members.items():
+        firm = np.asarray(rows["designation"].isin(designations), dtype=np.bool_)
+        if firm.sum() < _MIN_ROWS:
+            raise InputError(
+                f"classes.{name}",
+                f"{', '.join(designations)} has {int(firm.sum())} rows in {catalog_path.name}",
+                f"a class needs {_MIN_ROWS}; designations are {sorted(set(rows['designation']))}",
+            )
+        laws[name] = _class_law(kind, rows, histories, designations, firm, membership[name])
+    low, high = kind.reference_mev
+    return Population(
+        name=catalog_path.name.split(".")[0],
+        origin=Origin(file=catalog_path.name, sha256=file_digest(catalog_path), rows=len(rows)),
+        reference_flux_min_mev=low,
+        reference_flux_max_mev=high,
+        probabilities=tuple(float(p) for p in PROBABILITIES),
+        classes=laws,
+    )
+
+
+def _membership(
+    kind: CatalogKind,
+    rows: pd.DataFrame,
+    members: Mapping[str, tuple[str, ...]],
+    shared: Mapping[str, Sequence[str]],
+) -> dict[str, Float64]:
+    """Return the weight of every row in every class; the weights of a row add up to 1 or 0."""
+    weight = {
+        name: rows["designation"].isin(texts).to_numpy(np.float64)
+        for name, texts in members.items()
+    }
+    claimed = {text for texts in members.values() for text in texts}
+    for designation, heirs in shared.items():
+        names = [name for name in heirs if name in members]
+        if kind is not FGL or designation in claimed or len(names) < 2:
+            continue
+        uncertain = (rows["designation"] == designation) & rows["PL_Index"].notna()
+        index, error = _index(rows[uncertain])
+        shape = []
+        for name in names:
+            own = rows[(weight[name] == 1.0) & rows["PL_Index"].notna()]
+            _, mean, tau = without_noise(*_index(own), np.zeros(len(own)))
+            shape.append((mean[0], tau))
+        for name, posterior in zip(names, _posterior(index, error, shape), strict=True):
+            weight[name][uncertain.to_numpy()] = posterior
+    return weight
+
+
+def _index(rows: pd.DataFrame) -> tuple[Float64, Float64]:
+    index, error = rows["PL_Index"].to_numpy(), rows["Unc_PL_Index"].to_numpy()
+    return index, np.where(np.isfinite(error), error, np.nanmedian(error))
+
+
+def _posterior(index: Float64, error: Float64, shape: list[tuple[float, float]]) -> Float64:
+    """Share rows between normal classes whose fractions are fitted too; shape (classes, n)."""
+    total = np.stack([np.hypot(tau, error) for _, tau in shape])
+    pull = (index - np.array([mean for mean, _ in shape])[:, None]) / total
+    density = np.exp(-0.5 * pull**2) / total
+    fraction = np.full(len(shape), 1.0 / len(shape))
+    for _ in range(200):
+        joint = fraction[:, None] * density
+        posterior = joint / joint.sum(axis=0)
+        fraction = posterior.mean(axis=1)
+    return np.asarray(posterior)
+
+
+def _class_law(
+    kind: CatalogKind,
+    rows: pd.DataFrame,
+    histories: Mapping[str, Float64],
+    designations: tuple[str, ...],
+    firm: Bool,
+    weight: Float64,
+) -> ClassLaw:
+    own = rows[firm]
+    variability = STEADY
+    if kind is FGL:
+        plec = own["SpectrumType"] == "PLSuperExpCutoff"
+        form = PLEC if plec.mean() > 0.5 else LOG_PARABOLA
+        variables = _plec(own[plec]) if form == PLEC else _log_parabola(own)
+        # Faint rows of uncertain class take the class' mean ratio of the two flux ranges.
+        widening = float(np.median(variables["widening"]))
+        log_flux = np.log10(rows["Flux1000"].to_numpy() * widening)
+        bright = firm & (rows["Signif_Avg"].to_numpy() > _BRIGHT_SIGMA)
+        error = np.abs(histories["Unc_Flux_History"]).reshape(len(rows), -1, 2)
+        # The lower error is missing where a year gives an upper limit only.
+        sides = np.where(np.isfinite(error[..., 0]), error[..., 0], error[..., 1])
+        variability = fit_variability(
+            histories["Flux_History"][bright], 0.5 * (sides + error[..., 1])[bright]
+        )
+    else:
+        form = LOG_PARABOLA
+        variables = _power_law(own)
+        log_flux = np.log10(rows["Flux50"].to_numpy())
+    names = PLEC_VARIABLES if form == PLEC else LOG_PARABOLA_VARIABLES
+    correlation = score_correlation(np.stack([variables[name] for name in names], axis=1))
+    counted = (weight > 0) & np.isfinite(log_flux)
+    fluxes, weights = log_flux[counted], weight[counted]
+    faint = _faint_extension(kind, fluxes, weights)
+    if faint is not None:
+        above = fluxes >= np.log10(faint.flux_max)
+        fluxes, weights = fluxes[above], weights[above]
+    tables = {name: quantile_table(variables[name]) for name in names}
+    tables["log_flux"] = quantile_table(fluxes, weights)
+    return ClassLaw(
+        form="plec" if form == PLEC else "log_parabola",
+        members=designations,
+        fitted_on=len(variables["index"]),
+        mean_number=_rounded(float(weights.sum())),
+        position=fit_position(own["GLAT"].to_numpy()),
+        variability=variability.model_copy(
+            update={
+                "sigma": _rounded(variability.sigma, 3),
+                "spread": _rounded(variability.spread, 3),
+            }
+        ),
+        faint_extension=faint,
+        variables={name: _table(values) for name, values in tables.items()},
+        correlation=tuple(tuple(_rounded(float(c), 4) for c in row) for row in correlation),
+    )
+
+
+def _log_parabola(own: pd.DataFrame) -> dict[str, Float64]:
+    # The catalogue's fits stop at beta = 1: those say nothing of the curvature.
+    own = own[own["PL_Index"].notna() & (own["LP_beta"] < 0.99) & own["LP_Index"].notna()]
+    log_flux = np.log10(own["Flux1000"].to_numpy())
+    raw_beta, beta_error = own["LP_beta"].to_numpy(), _error(own["Unc_LP_beta"])
+    beta = np.maximum(without_noise(raw_beta, beta_error, log_flux)[0], 0.0)
+    index = without_noise(*_index(own), log_flux)[0]
+    sharp = beta_error < 0.1
+    excess = (own["PL_Index"] - own["LP_Index"]).to_numpy()[sharp]
+    c = float((excess * raw_beta[sharp]).sum() / (raw_beta[sharp] ** 2).sum())
+    spectra = pd.DataFrame(
+        {
+            "form": LOG_PARABOLA,
+            "norm": 1.0,
+            "pivot_mev": own["Pivot_Energy"].to_numpy(),
+            "index": index - c * beta,
+            "curvature": beta,
+            "exp_index": 0.0,
+        }
+    )
+    widening = photon_flux(spectra, 1e3, 1e6) / photon_flux(spectra, 1e3, 1e5)
+    return {
+        "log_flux": log_flux,
+        "index": spectra["index"].to_numpy(),
+        "curvature": beta,
+        "log_pivot": np.log10(spectra["pivot_mev"].to_numpy()),
+        "widening": widening,
+    }
+
+
+def _plec(own: pd.DataFrame) -> dict[str, Float64]:
+    log_flux = np.log10(own["Flux1000"].to_numpy())
+    index, a, b = (
+        own[name].to_numpy() for name in ("PLEC_Index", "PLEC_Expfactor", "PLEC_Exp_Index")
+    )
+    log_cutoff = -np.log10(a) / b
+    cutoff_error = _error(own["Unc_PLEC_Expfactor"]) / (a * b * np.log(10.0))
+    return {
+        "log_flux": log_flux,
+        "index": np.maximum(without_noise(index, _error(own["Unc_PLEC_Index"]), log_flux)[0], 0.0),
+        "log_cutoff": without_noise(log_cutoff, cutoff_error, log_flux)[0],
+        "log_pivot": np.log10(own["Pivot_Energy"].to_numpy()),
+        "exp_index": b,
+        # Nothing is left above 100 GeV.
+        "widening": np.ones_like(b),
+    }
+
+
+def _power_law(own: pd.DataFrame) -> dict[str, Float64]:
+    log_flux = np.log10(own["Flux50"].to_numpy())
+    # A few photons measure Gamma - 1 with a constant relative error: Gaussian in the logarithm.
+    excess = own["Spectral_Index"].to_numpy() - 1.0
+    own, log_flux, excess = own[excess > 0], log_flux[excess > 0], excess[excess > 0]
+    relative = _error(own["Unc_Spectral_Index"]) / excess
+    index = 1.0 + np.exp(without_noise(np.log(excess), relative, log_flux)[0])
+    constant = np.zeros(len(own))
+    return {
+        "log_flux": log_flux,
+        "index": index,
+        "curvature": constant,
+        "log_pivot": constant + np.log10(_FHL2_PIVOT_MEV),
+    }
+
+
+def _error(column: pd.Series[float]) -> Float64:
+    error = column.to_numpy(np.float64)
+    return np.where(np.isfinite(error) & (error > 0), error, np.nanmedian(error))
+
+
+def _faint_extension(
+    kind: CatalogKind, log_flux: Float64, weights: Float64
+) -> FaintExtension | None:
+    """Continue the counts below the threshold, from the density the catalogue has there."""
+    if kind.faint is None:
+        return None
+    flux_min, threshold, steepest = kind.faint
+    above = log_flux >= np.log10(threshold)
+    number = float(weights[above].sum())
+    if number < _MIN_ROWS:
+        return None
+    depth = float((weights[above] * np.log(10.0 ** log_flux[above] / threshold)).sum())
+    own_slope = 1.0 + number / depth
+    slope = min(own_slope, steepest)
+    # The law above the threshold has (own_slope - 1) number sources per unit of ln S at it.
+    extra = number * (own_slope - 1.0) / (slope - 1.0)
+    extra *= (flux_min / threshold) ** (1.0 - slope) - 1.0
+    return FaintExtension(
+        flux_min=flux_min,
+        flux_max=threshold,
+        slope=_rounded(slope, 4),
+        mean_number=_rounded(extra, 5),
+    )
+
+
+def _rounded(value: float, digits: int = 6) -> float:
+    return float(f"{value:.{digits}g}")
+
+
+def _table(values: Float64) -> tuple[float, ...]:
+    if np.ptp(values) == 0:
+        return (_rounded(float(values[0])),)
+    return tuple(_rounded(float(v)) for v in values)
