@@ -282,9 +282,8 @@ def _average_buffers(model: nn.Module, reduce_mean: Callable[[Tensor], Tensor]) 
     if not buffers:
         return
     flat = torch.cat([b.detach().reshape(-1).double().cpu() for b in buffers])
-    for buffer, mean in zip(
-        buffers, reduce_mean(flat).split([b.numel() for b in buffers]), strict=True
-    ):
+    means = torch.split(reduce_mean(flat), [b.numel() for b in buffers])
+    for buffer, mean in zip(buffers, means, strict=True):
         buffer.copy_(mean.reshape(buffer.shape))
 
 
