@@ -1,0 +1,49 @@
+"""Labelled source images of one sky in a file."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from geminga.arrays import Float64, Int64
+from geminga.classification.images import SourceImages
+from geminga.classification.samples import SourceSamples
+from geminga.errors import InputError
+from geminga.files import atomic
+
+
+def save_samples(
+    path: Path, images: SourceImages, labels: Int64, scores: Float64, sky_id: int
+) -> None:
+    """Write expected images of the n detections of a sky with their classes and scores (n,)."""
+    with atomic(path) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            bands=images.bands,
+            yearly=images.yearly,
+            lat_deg=images.lat_deg,
+            labels=labels,
+            scores=scores,
+            sky_id=np.array(sky_id),
+        )
+
+
+def load_samples(path: Path) -> tuple[SourceSamples, Float64]:
+    """Read what `save_samples` wrote: the samples and their detections' scores (n,).
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            images = SourceImages(stored["bands"], stored["yearly"], stored["lat_deg"])
+            samples = SourceSamples.of_sky(images, stored["labels"], int(stored["sky_id"]))
+            return samples, stored["scores"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            str(path), f"holds no source images ({error})", "make the images anew"
+        ) from error

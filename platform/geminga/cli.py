@@ -1,0 +1,127 @@
+"""The command line: ``geminga <verb>``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from geminga.config import Config, load_config
+from geminga.errors import GemingaError
+
+app = typer.Typer(
+    help="From raw gamma-ray sky maps to source catalogues.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="override: section.key=value (repeatable)")
+]
+
+USER_ERROR = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code (2 for an error the user can mend)."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    try:
+        result = app(args=arguments, standalone_mode=False)
+    except GemingaError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return USER_ERROR
+    except typer.Abort:
+        return 130
+    except typer.Exit as error:
+        return int(error.exit_code)
+    except Exception as error:
+        # Typer's own usage errors (a wrong option, say) carry an exit code and show themselves.
+        if hasattr(error, "exit_code") and hasattr(error, "show"):
+            error.show()
+            return int(error.exit_code)
+        raise
+    return result if isinstance(result, int) else 0
+
+
+@config_app.command("show")
+def config_show(config: ConfigOption, overrides: SetOption = None) -> None:
+    """Print the resolved settings, defaults and all, as YAML with their hash."""
+    resolved = load_config(config, overrides)
+    typer.echo(f"# hash {resolved.hash()}")
+    typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
+
+
+@app.command("fit-population")
+def fit_population_command(
+    catalog: Annotated[Path, typer.Option(help="4FGL or 2FHL FITS catalogue")],
+    out: Annotated[Path, typer.Option(help="population file to write (JSON)")],
+) -> None:
+    """Fit the source populations to a catalogue and write a population file."""
+    from geminga.sky.population import fit_population, save_population
+
+    population = fit_population(catalog)
+    save_population(population, out)
+    typer.echo(f"population written to {out}")
+
+
+@app.command("write-maps")
+def write_maps_command(
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option(help="folder of the FITS maps")],
+    component: Annotated[str, typer.Option(help="component to write")] = "all",
+    year: Annotated[
+        int | None, typer.Option(help="one time bin; all together if not given")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Write expected (Asimov) counts of the first test sky as HEALPix maps, one file per band."""
+    from geminga.pipeline.maps import write_expected_maps
+
+    for path in write_expected_maps(load_config(config, overrides), out, component, year):
+        typer.echo(str(path))
+
+
+def _add_stage_verb(verb: str, stage: str | None, text: str) -> Callable[..., None]:
+    def command(config: ConfigOption, overrides: SetOption = None) -> None:
+        from geminga.pipeline.stages import run_pipeline
+
+        run(load_config(config, overrides), stage, run_pipeline)
+
+    command.__doc__ = text
+    app.command(verb)(command)
+    return command
+
+
+def run(config: Config, stage: str | None, pipeline: Callable[..., object]) -> None:
+    """Run a pipeline up to a stage and print the summary of the run, if it got that far."""
+    from geminga.pipeline.runner import run_folder
+
+    pipeline(config, stage)
+    summary = run_folder(config) / "report" / "summary.txt"
+    if stage in (None, "report") and summary.is_file():
+        typer.echo(summary.read_text(encoding="utf-8"), nl=False)
+
+
+def _register() -> None:
+    from geminga.pipeline.verbs import VERBS
+
+    _add_stage_verb("run", None, "Run the whole pipeline: from skies to the report.")
+    for verb, (stage, text) in VERBS.items():
+        _add_stage_verb(verb, stage, text)
+
+
+_register()
+
+
+def entry() -> None:
+    """Run as the installed command."""
+    sys.exit(main())

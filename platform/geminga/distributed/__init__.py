@@ -1,0 +1,1 @@
+"""Ray around the pure functions: the only room that imports it."""

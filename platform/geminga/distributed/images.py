@@ -1,0 +1,51 @@
+"""Workers that make the source images the classifier is trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from geminga.classification.images import expected_source_images
+from geminga.classification.labels import label_candidates
+from geminga.classification.store import load_samples, save_samples
+from geminga.config import Config
+from geminga.distributed.simulate import response_of, sky_folder
+from geminga.distributed.work import Piece
+from geminga.files import read_parquet
+from geminga.sky.diffuse import DiffuseCounts
+from geminga.sky.sky import load_sky
+
+
+def image_file(folder: Path, sky_id: int) -> Path:
+    """Return where the source images of a sky are kept."""
+    return folder / f"images_{sky_id:07d}.npz"
+
+
+class ImageWriter:
+    """Renders expected source images at the detections of a simulated sky and labels them."""
+
+    def __init__(self, config_json: str, diffuse_path: str, skies: str, folder: str) -> None:
+        self.config = Config.model_validate_json(config_json)
+        self.response = response_of(config_json)
+        self.diffuse = DiffuseCounts.load(Path(diffuse_path))
+        self.skies, self.folder = Path(skies), Path(folder)
+
+    def __call__(self, piece: Piece) -> Piece:
+        """Make the images of the candidates in file ``candidates`` of sky ``sky_id``."""
+        config, sky_id = self.config, int(piece["sky_id"])
+        target = image_file(self.folder, sky_id)
+        if not target.exists():
+            sky = load_sky(sky_folder(self.skies, sky_id), config, self.response, self.diffuse)
+            candidates = read_parquet(Path(str(piece["candidates"])))
+            truth = sky.sources.table
+            labels = label_candidates(
+                candidates, truth, config.classes, config.evaluation.match_radius_deg
+            )
+            images = expected_source_images(
+                sky, candidates["lon_deg"].to_numpy(), candidates["lat_deg"].to_numpy(), config
+            )
+            scores = candidates["score"].to_numpy(dtype=np.float64)
+            save_samples(target, images, labels, scores, sky_id)
+        samples, _ = load_samples(target)
+        return {"sky_id": sky_id, "images": len(samples)}

@@ -1,0 +1,144 @@
+"""Workers that observe test skies and search patches for sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from geminga.arrays import Float32
+from geminga.config import Config
+from geminga.distributed.simulate import patch_file, response_of, sky_folder
+from geminga.distributed.work import Piece
+from geminga.files import write_json, write_parquet
+from geminga.localisation.cluster import find_sources
+from geminga.localisation.kmeans import kmeans_sources
+from geminga.localisation.significance import significance_sources
+from geminga.networks.checkpoint import load_checkpoint
+from geminga.networks.miun import Miun
+from geminga.patches.grid import grid_for_sky
+from geminga.patches.observed import counted_records
+from geminga.patches.records import image_columns
+from geminga.patches.store import read_group, write_records
+from geminga.sky.diffuse import DiffuseCounts
+from geminga.sky.observe import draw_photons
+from geminga.sky.sky import load_sky
+from geminga.training.batches import draw_counts
+
+
+def photon_file(folder: Path, sky_id: int) -> Path:
+    """Return where the photons of a sky are kept."""
+    return folder / f"photons_{sky_id:07d}.parquet"
+
+
+class Observer:
+    """Draws the photons of a simulated sky and cuts them into patches."""
+
+    def __init__(self, config_json: str, diffuse_path: str, skies: str, folder: str) -> None:
+        self.config = Config.model_validate_json(config_json)
+        self.response = response_of(config_json)
+        self.diffuse = DiffuseCounts.load(Path(diffuse_path))
+        self.skies, self.folder = Path(skies), Path(folder)
+
+    def __call__(self, piece: Piece) -> Piece:
+        """Observe the sky of ``sky_id``."""
+        sky_id = int(piece["sky_id"])
+        path, patches = photon_file(self.folder, sky_id), patch_file(self.folder, sky_id)
+        sky = load_sky(sky_folder(self.skies, sky_id), self.config, self.response, self.diffuse)
+        photons = draw_photons(sky, self.config.seed)
+        if not path.exists():
+            photons.save(path)
+        if not patches.exists():
+            grid = grid_for_sky(self.config, sky_id)
+            write_records(
+                patches, counted_records(photons, grid, self.config, sky_id, sky.sources.table)
+            )
+        return {"sky_id": sky_id, "photons": len(photons)}
+
+
+class MiunScores:
+    """MIUN as a pure function of patch images; one thread, so that bits do not depend on cores."""
+
+    def __init__(self, config: Config, weights: Path) -> None:
+        torch.set_num_threads(1)
+        model, _ = load_checkpoint(weights, config, "miun")
+        if not isinstance(model, Miun):
+            raise TypeError(f"{weights} holds no MIUN")
+        self.model = model.eval()
+        self.columns = image_columns(config.bands)
+
+    def __call__(self, records: dict[str, Any]) -> Float32:
+        """Return the network's output (patches, top, top) between 0 and 1 for counted records."""
+        with torch.inference_mode():
+            images = [torch.from_numpy(np.ascontiguousarray(records[c])) for c in self.columns]
+            return np.asarray(self.model.scores(*images).numpy(), dtype=np.float32)
+
+
+class Searcher:
+    """Runs the searches on one row group of patches.
+
+    Parameters
+    ----------
+    config_json : str
+        The configuration.
+    weights : str
+        Folder of MIUN's checkpoint.
+    folder : str
+        Where the detections go, a table per piece.
+    searches : tuple of str
+        Which of ``miun``, ``significance`` and ``kmeans`` to run.
+    """
+
+    def __init__(
+        self, config_json: str, weights: str, folder: str, searches: tuple[str, ...]
+    ) -> None:
+        self.config = Config.model_validate_json(config_json)
+        self.scores = MiunScores(self.config, Path(weights))
+        self.folder = Path(folder)
+        self.searches = searches
+
+    def __call__(self, piece: Piece) -> Piece:
+        """Search the patches of ``path``, row group ``group``; ``draw`` asks for a Poisson draw."""
+        path, group = Path(str(piece["path"])), int(piece["group"])
+        stem = f"{path.stem}_{group:04d}"
+        target = self.folder / f"{stem}.parquet"
+        if not target.exists():
+            records = read_group(path, group)
+            if piece["draw"]:
+                records = draw_counts(records, self.config, int(piece["epoch"]))
+            detections, accuracy = self.search(records)
+            write_json(self.folder / f"{stem}.json", accuracy)
+            write_parquet(target, detections)
+        return {"detections": str(target), "accuracy": str(target.with_suffix(".json"))}
+
+    def search(self, records: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, int]]:
+        """Return detections of every search, and pixel counts for the adjusted accuracy."""
+        config = self.config
+        maps = self.scores(records)
+        sky_id, ids = int(records["sky_id"][0]), records["patch_id"]
+        frames, size = records["frame"], config.patches.size_deg
+        settings = config.localisation
+        found: dict[str, pd.DataFrame] = {}
+        for name in self.searches:
+            if name == "miun":
+                found[name] = find_sources(maps, sky_id, ids, frames, size, settings)
+            elif name == "kmeans":
+                found[name] = kmeans_sources(maps, sky_id, ids, frames, size, settings, config.seed)
+            else:
+                images = tuple(records[c] for c in image_columns(config.bands))
+                found[name] = significance_sources(
+                    images, config.bands, sky_id, ids, frames, size, settings
+                )
+        positive, target = maps > 0.5, records["target"] > 0
+        accuracy = {
+            "pixels": int(target.size),
+            "correct": int((positive == target).sum()),
+            "correct_if_empty": int((~target).sum()),
+        }
+        return (
+            pd.concat([f.assign(search=name) for name, f in found.items()], ignore_index=True),
+            accuracy,
+        )

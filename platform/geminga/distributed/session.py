@@ -1,0 +1,83 @@
+"""Starting or joining Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray.data import DataContext
+
+from geminga.errors import GemingaError
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def ray_session(workers: int) -> Iterator[None]:
+    """Join the cluster this process was submitted to, or start Ray on this machine.
+
+    Parameters
+    ----------
+    workers : int
+        CPUs of a local Ray; 0 takes every core. A cluster keeps its own.
+
+    Notes
+    -----
+    A failure inside a worker that the user can mend is raised as the plain error it was.
+    """
+    started = not ray.is_initialized()
+    if started:
+        if "RAY_ADDRESS" in os.environ:
+            ray.init(log_to_driver=True, logging_level=logging.WARNING)
+        else:
+            # Without this a local Ray leaves a token in the home folder that later clusters demand.
+            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+            ray.init(
+                num_cpus=workers or os.cpu_count(),
+                include_dashboard=False,
+                configure_logging=True,
+                logging_level=logging.WARNING,
+                _metrics_export_port=-1,
+            )
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    try:
+        yield
+    except Exception as error:
+        cause = _user_error(error)
+        if cause is None or cause is error:
+            raise
+        raise cause from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def available_workers(workers: int) -> int:
+    """Return how many single-core workers to use: the number asked for, at most all cores."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cores = int(resources.get("CPU", 1))
+    return max(1, min(workers or cores, cores))
+
+
+def _user_error(error: BaseException) -> GemingaError | None:
+    """Find the user's error inside Ray's wrappers."""
+    seen: set[int] = set()
+    todo: list[BaseException] = [error]
+    while todo:
+        current = todo.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, GemingaError) and type(current).__module__.startswith("geminga"):
+            return current
+        linked = [current.__cause__, current.__context__, getattr(current, "cause", None)]
+        failures = getattr(current, "worker_failures", None)
+        if isinstance(failures, dict):
+            linked.extend(failures.values())
+        todo.extend(e for e in linked if isinstance(e, BaseException))
+    return None

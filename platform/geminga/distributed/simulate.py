@@ -1,0 +1,99 @@
+"""Workers that simulate skies and cut them into patches."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from geminga.config import Config
+from geminga.distributed.work import Piece
+from geminga.patches.grid import grid_for_sky
+from geminga.patches.records import make_records
+from geminga.patches.store import PATCHES_PER_GROUP, write_records
+from geminga.response import Response, build_response
+from geminga.sky.diffuse import DiffuseCounts
+from geminga.sky.population import load_population
+from geminga.sky.sky import load_sky, save_sky, simulate_sky
+
+
+@lru_cache(maxsize=1)
+def response_of(config_json: str) -> Response:
+    """Return the response of a configuration, built once per process."""
+    return build_response(Config.model_validate_json(config_json))
+
+
+def sky_folder(folder: Path, sky_id: int) -> Path:
+    """Return where a simulated sky is kept."""
+    return folder / f"sky_{sky_id:07d}"
+
+
+def patch_file(folder: Path, sky_id: int) -> Path:
+    """Return where the patches of a sky are kept."""
+    return folder / f"patches_{sky_id:07d}.parquet"
+
+
+class SkyWriter:
+    """Simulates a sky and writes it; a finished one is left as it is.
+
+    Parameters
+    ----------
+    config_json : str
+        The configuration.
+    diffuse_path : str
+        Diffuse counts made from it.
+    folder : str
+        Where the skies go.
+    """
+
+    def __init__(self, config_json: str, diffuse_path: str, folder: str) -> None:
+        self.config = Config.model_validate_json(config_json)
+        self.response = response_of(config_json)
+        self.diffuse = DiffuseCounts.load(Path(diffuse_path))
+        self.population = load_population(self.config.sky.population)
+        self.folder = Path(folder)
+
+    def __call__(self, piece: Piece) -> Piece:
+        """Simulate the sky of ``sky_id``."""
+        sky_id = int(piece["sky_id"])
+        target = sky_folder(self.folder, sky_id)
+        if not target.exists():
+            sky = simulate_sky(self.config, self.response, self.population, self.diffuse, sky_id)
+            save_sky(target, sky)
+        sky = load_sky(target, self.config, self.response, self.diffuse)
+        return {
+            "sky_id": sky_id,
+            "sources": len(sky.sources.table),
+            "expected_counts": float(sky.totals().sum()),
+        }
+
+
+class PatchWriter:
+    """Cuts a simulated sky into patches of expected counts; a finished one is left as it is."""
+
+    def __init__(self, config_json: str, diffuse_path: str, skies: str, folder: str) -> None:
+        self.config = Config.model_validate_json(config_json)
+        self.response = response_of(config_json)
+        self.diffuse = DiffuseCounts.load(Path(diffuse_path))
+        self.skies, self.folder = Path(skies), Path(folder)
+
+    def __call__(self, piece: Piece) -> Piece:
+        """Cut the sky of ``sky_id``."""
+        sky_id = int(piece["sky_id"])
+        target = patch_file(self.folder, sky_id)
+        grid = grid_for_sky(self.config, sky_id)
+        count = len(grid.frames)
+        if not target.exists():
+            sky = load_sky(sky_folder(self.skies, sky_id), self.config, self.response, self.diffuse)
+            write_records(
+                target,
+                (
+                    make_records(
+                        sky,
+                        grid,
+                        self.config,
+                        range(first, min(first + PATCHES_PER_GROUP, count)),
+                    )
+                    for first in range(0, count, PATCHES_PER_GROUP)
+                ),
+            )
+        return {"sky_id": sky_id, "patches": count, "bytes": target.stat().st_size}

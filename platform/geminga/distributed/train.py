@@ -1,0 +1,188 @@
+"""Ray Train around the plain training loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device, prepare_model
+from torch import Tensor, nn
+
+from geminga.classification import samples
+from geminga.classification.store import load_samples
+from geminga.config import Config
+from geminga.errors import InputError
+from geminga.networks.build import build_classifier, build_miun
+from geminga.networks.losses import LOSSES, METRICS, Kind
+from geminga.sections import TrainingConfig
+from geminga.training.batches import Batch
+from geminga.training.loop import EpochReport, fit
+from geminga.training.patches import PatchReader
+from geminga.training.state import TrainState, load_state, save_state
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE = "state.pt"
+MAX_FAILURES = 2
+"""Worker losses after which a training gives up; each resumes at the last finished epoch."""
+
+
+def train_network(
+    kind: Kind, config: Config, train: list[Path], valid: list[Path], folder: Path
+) -> TrainState:
+    """Train MIUN or the classifier with Ray Train; return the state after the last epoch.
+
+    Parameters
+    ----------
+    kind : str
+        ``miun`` or ``classifier``.
+    config : Config
+        Settings of the run.
+    train, valid : list of Path
+        Files of the training and of the validation set, one per sky.
+    folder : Path
+        Where checkpoints are kept; a training that was interrupted there goes on.
+
+    Raises
+    ------
+    InputError
+        If the machine has too few cores or no GPU, or the training data cannot be used.
+    """
+    settings = settings_of(kind, config)
+    _check_resources(kind, settings)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={
+            "kind": kind,
+            "config": config.model_dump_json(),
+            "train": [str(p.resolve()) for p in train],
+            "valid": [str(p.resolve()) for p in valid],
+        },
+        scaling_config=ScalingConfig(
+            num_workers=settings.workers,
+            use_gpu=settings.use_gpu,
+            resources_per_worker={"CPU": 1, "GPU": 1} if settings.use_gpu else {"CPU": 1},
+        ),
+        run_config=RunConfig(
+            name=kind,
+            storage_path=str(folder.resolve()),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+        ),
+    )
+    result = trainer.fit()
+    if result.checkpoint is None:
+        raise RuntimeError(f"the training of {kind} left no checkpoint")
+    with result.checkpoint.as_directory() as checkpoint:
+        state = load_state(Path(checkpoint) / STATE_FILE)
+    shutil.rmtree(folder / kind, ignore_errors=True)
+    return state
+
+
+def settings_of(kind: Kind, config: Config) -> TrainingConfig:
+    """Return the training section of a network."""
+    return config.miun_training if kind == "miun" else config.classifier_training
+
+
+def _check_resources(kind: Kind, settings: TrainingConfig) -> None:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    if settings.workers > cores:
+        raise InputError(
+            f"{kind}_training.workers",
+            f"{settings.workers} on {cores} cores",
+            f"use {cores} or less",
+        )
+    if settings.use_gpu and settings.workers > gpus:
+        raise InputError(
+            f"{kind}_training.use_gpu",
+            f"{settings.workers} workers on {gpus} GPUs",
+            "set it to false, or use a machine with a GPU for each worker",
+        )
+
+
+def _worker(task: dict[str, Any]) -> None:
+    """Train in one worker; every worker reports every epoch, the first one saves."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("geminga.training.loop").setLevel(logging.WARNING)
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    config, kind = Config.model_validate_json(task["config"]), task["kind"]
+    settings = settings_of(kind, config)
+    if not settings.use_gpu:
+        torch.set_num_threads(settings.threads or max((os.cpu_count() or 1) // workers, 1))
+    train, valid = [Path(p) for p in task["train"]], [Path(p) for p in task["valid"]]
+    model, train_batches, valid_batches = _ingredients(kind, config, train, valid, rank, workers)
+    checkpoint = ray.train.get_checkpoint()
+    state = None
+    if checkpoint is not None:
+        with checkpoint.as_directory() as stored:
+            state = load_state(Path(stored) / STATE_FILE)
+    fit(
+        model,
+        train_batches,
+        valid_batches,
+        settings,
+        loss=LOSSES[settings.loss],
+        metrics=METRICS[kind],
+        on_epoch=_reporter(rank, settings.epochs),
+        state=state,
+        device=get_device(),
+        seed=config.seed,
+        rank=rank,
+        wrap_model=prepare_model,
+        reduce_mean=_mean_over_workers if workers > 1 else _same,
+    )
+
+
+def _ingredients(
+    kind: Kind, config: Config, train: list[Path], valid: list[Path], rank: int, workers: int
+) -> tuple[nn.Module, Callable[[int], Iterable[Batch]], Callable[[], Iterable[Batch]]]:
+    """Return the network and one worker's training and validation batches."""
+    if kind == "miun":
+        reader = PatchReader(train, config, rank, workers)
+        checker = PatchReader(valid, config, rank, workers)
+        return build_miun(config), reader.train, checker.valid
+    shown = samples.SourceSamples.join([load_samples(p)[0] for p in train])
+    held = samples.SourceSamples.join([load_samples(p)[0] for p in valid])
+    return (
+        build_classifier(config),
+        lambda epoch: samples.train_batches(shown, config, epoch, rank, workers),
+        lambda: samples.valid_batches(held, config, rank, workers),
+    )
+
+
+def _reporter(rank: int, epochs: int) -> Callable[[EpochReport], None]:
+    def report(epoch: EpochReport) -> None:
+        if rank != 0:
+            ray.train.report(epoch.numbers())
+            return
+        left = (epochs - epoch.epoch) * epoch.seconds
+        logger.info(
+            "epoch %d/%d: loss %.5f, validation %.5f, %.0f s, about %.0f s left",
+            epoch.epoch, epochs, epoch.train_loss, epoch.valid_loss, epoch.seconds, left,
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as temporary:
+            save_state(Path(temporary) / STATE_FILE, epoch.state)
+            ray.train.report(epoch.numbers(), checkpoint=Checkpoint.from_directory(temporary))
+
+    return report
+
+
+def _same(values: Tensor) -> Tensor:
+    return values
+
+
+def _mean_over_workers(values: Tensor) -> Tensor:
+    """Return the mean of a float64 vector over the workers (sums, for gloo has no mean)."""
+    total = values.clone().to(get_device())
+    torch.distributed.all_reduce(total)
+    return (total / torch.distributed.get_world_size()).cpu()

@@ -1,0 +1,1 @@
+"""The stages in order: what each reads, what it writes, and when it may be skipped."""

@@ -1,0 +1,97 @@
+"""Stages that make source images and turn detections into a catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import geminga
+from geminga.catalogue import build_catalogue, write_fits, write_regions
+from geminga.classes import with_fake
+from geminga.classification.images import counted_source_images
+from geminga.classification.predict import class_probabilities
+from geminga.distributed.images import ImageWriter
+from geminga.distributed.search import photon_file
+from geminga.distributed.session import ray_session
+from geminga.distributed.work import Piece, run_pieces
+from geminga.files import read_json, read_parquet, write_json
+from geminga.networks.checkpoint import load_checkpoint
+from geminga.networks.source_cnn import SourceCnn
+from geminga.pipeline.runner import Context
+from geminga.pipeline.search import MIUN, candidate_file, selected
+from geminga.pipeline.simulate import diffuse_path, sky_ids, test_sky_ids
+from geminga.seeds import Split
+from geminga.sky.photons import Photons
+
+
+def catalog_file(folder: Path, sky: int) -> Path:
+    """Return the catalogue of a sky."""
+    return folder / f"catalog_{sky:07d}.fits"
+
+
+def run_images(context: Context, folder: Path) -> Mapping[str, Any]:
+    """Render the source images of the detections on training and validation skies."""
+    config = context.config
+    found = context.folder("search_training")
+    pieces: list[Piece] = [
+        {"sky_id": sky, "candidates": str(candidate_file(found, MIUN, sky).resolve())}
+        for sky in sky_ids(config, Split.TRAIN, Split.VALID)
+    ]
+    arguments = (
+        config.model_dump_json(),
+        diffuse_path(context),
+        str(context.folder("skies").resolve()),
+        str(folder.resolve()),
+    )
+    with ray_session(config.run.workers):
+        rows = run_pieces(ImageWriter, arguments, pieces, config.run.workers, "images", "sky")
+    return {"source images": sum(row["images"] for row in rows)}
+
+
+def run_catalog(context: Context, folder: Path) -> Mapping[str, Any]:
+    """Classify the detections of the test skies and write the catalogues."""
+    config = context.config
+    weights = context.folder("classifier") / "model"
+    model, meta = load_checkpoint(weights, config, "classifier")
+    if not isinstance(model, SourceCnn):
+        raise TypeError(f"{weights} holds no classifier")
+    extra = meta["extra"]
+    prior = np.array(extra["prior"], dtype=np.float64)
+    before = None if extra["train_prior"] is None else np.array(extra["train_prior"])
+    summary: dict[str, Any] = {}
+    for sky in test_sky_ids(config):
+        path = candidate_file(context.folder("search"), MIUN, sky)
+        candidates = selected(context, MIUN, read_parquet(path))
+        photons = Photons.load(photon_file(context.folder("observe"), sky))
+        images = counted_source_images(
+            photons, candidates["lon_deg"].to_numpy(), candidates["lat_deg"].to_numpy(), config
+        )
+        probabilities = class_probabilities(model, images, prior, before)
+        frame = build_catalogue(candidates, probabilities, config.classes)
+        write_catalogue(context, catalog_file(folder, sky), frame)
+        write_json(
+            folder / f"probabilities_{sky:07d}.json",
+            {"classes": list(with_fake(config.classes)), "rows": probabilities.tolist()},
+        )
+        summary[catalog_file(folder, sky).name] = f"{len(frame)} sources"
+    context.tracker.artifact(folder, "catalog")
+    return summary
+
+
+def write_catalogue(context: Context, path: Path, frame: pd.DataFrame) -> None:
+    """Write a catalogue as FITS and as DS9 regions, with its provenance in the header."""
+    config = context.config
+    header = {
+        "CREATOR": f"geminga {geminga.__version__}",
+        "CONFNAME": config.name,
+        "CONFHASH": config.hash(),
+        "ROOTSEED": config.seed,
+        "IRF": config.response.irf,
+        "MIUNHASH": read_json(context.folder("miun") / "model" / "model.json")["weights_sha256"],
+    }
+    write_fits(path, frame, config.classes, header)
+    write_regions(path.with_suffix(".reg"), frame)

@@ -1,0 +1,209 @@
+"""Running stages: resume, provenance, tracking, in one place.
+
+A finished stage leaves ``stage.json`` in its folder with a key made of the settings it uses, the
+keys of the stages it reads, the digests of its input files and the program's version. A stage whose
+key is unchanged is skipped; one whose key changed is run again, and with it all that depends on it.
+An unfinished stage works in a folder that carries its key, so that a later run goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform as python_platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geminga
+from geminga.config import Config, digest
+from geminga.errors import InputError
+from geminga.files import read_json, write_json
+from geminga.tracking import Tracker
+
+logger = logging.getLogger(__name__)
+
+STAGE_FILE = "stage.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline.
+
+    Attributes
+    ----------
+    name : str
+        Name of the stage and of its folder.
+    run : callable
+        ``run(context, folder) -> summary``: reads what earlier stages wrote, writes into `folder`
+        (which may hold finished pieces of an interrupted run), returns figures for the log.
+    reads : tuple of str
+        Earlier stages whose output it uses.
+    settings : tuple of str
+        Keys of the configuration its result depends on.
+    input_files : callable, optional
+        The files from outside that it reads.
+    wanted : callable, optional
+        Whether a configuration has this stage at all.
+    """
+
+    name: str
+    run: Callable[[Context, Path], Mapping[str, Any]]
+    reads: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    input_files: Callable[[Config], Sequence[Path]] = lambda _: ()
+    wanted: Callable[[Config], bool] = lambda _: True
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage is given besides its own folder."""
+
+    config: Config
+    root: Path
+    tracker: Tracker
+
+    def folder(self, stage: str) -> Path:
+        """Return the folder of a finished stage."""
+        return self.root / stage
+
+
+def run_folder(config: Config) -> Path:
+    """Return the folder of a run."""
+    return Path(config.run.output) / config.name
+
+
+def stage_keys(
+    stages: Sequence[Stage], config: Config, digests: Callable[[Path], str]
+) -> dict[str, str]:
+    """Return the key of every stage the configuration has, in order."""
+    tree = config.model_dump(mode="json")
+    keys: dict[str, str] = {}
+    for stage in stages:
+        if stage.wanted(config):
+            keys[stage.name] = digest(
+                {
+                    "stage": stage.name,
+                    "version": geminga.__version__,
+                    "seed": config.seed,
+                    "settings": {key: tree[key] for key in stage.settings},
+                    "reads": [keys[name] for name in stage.reads if name in keys],
+                    "files": [digests(path) for path in stage.input_files(config)],
+                }
+            )
+    return keys
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    config: Config,
+    digests: Callable[[Path], str],
+    until: str | None = None,
+) -> Context:
+    """Run every stage up to `until` that is not finished already.
+
+    Parameters
+    ----------
+    stages : sequence of Stage
+        In order.
+    config : Config
+        Settings of the run.
+    digests : callable
+        Digest of an input file.
+    until : str, optional
+        Last stage to run; all of them if not given.
+
+    Raises
+    ------
+    InputError
+        If the output folder cannot be written, or a stage refuses its input.
+    """
+    keys = stage_keys(stages, config, digests)
+    names = list(keys)
+    if until is not None:
+        if until not in names:
+            raise InputError("stage", f"{until!r} is no stage of this run", f"use one of {names}")
+        names = _needed(stages, until, names)
+    root = run_folder(config)
+    write_json(root / "config.json", config.model_dump(mode="json"))
+    by_name = {stage.name: stage for stage in stages}
+    with Tracker.open(config, root) as tracker:
+        context = Context(config, root, tracker)
+        for number, name in enumerate(names, start=1):
+            if is_finished(root / name, keys[name]):
+                logger.info("[%d/%d] %s: finished before, skipped", number, len(names), name)
+                continue
+            logger.info("[%d/%d] %s ...", number, len(names), name)
+            start = time.monotonic()
+            with tracker.stage(name):
+                summary = _run_one(by_name[name], context, keys[name])
+            seconds = time.monotonic() - start
+            logger.info("[%d/%d] %s: done in %.1f s", number, len(names), name, seconds)
+            for key, value in summary.items():
+                logger.info("    %s: %s", key, value)
+    return context
+
+
+def is_finished(folder: Path, key: str) -> bool:
+    """Return whether a stage's folder holds the result that belongs to a key."""
+    path = folder / STAGE_FILE
+    return path.is_file() and read_json(path).get("key") == key
+
+
+def _needed(stages: Sequence[Stage], until: str, names: list[str]) -> list[str]:
+    by_name = {stage.name: stage for stage in stages}
+    needed: set[str] = set()
+    todo = [until]
+    while todo:
+        name = todo.pop()
+        if name in names and name not in needed:
+            needed.add(name)
+            todo.extend(by_name[name].reads)
+    return [name for name in names if name in needed]
+
+
+def _run_one(stage: Stage, context: Context, key: str) -> Mapping[str, Any]:
+    final = context.folder(stage.name)
+    start = time.monotonic()
+    with _work_folder(final, key) as work:
+        summary = dict(stage.run(context, work))
+        write_json(
+            work / STAGE_FILE,
+            {
+                "stage": stage.name,
+                "key": key,
+                "config_hash": context.config.hash(),
+                "seed": context.config.seed,
+                "version": geminga.__version__,
+                "python": python_platform.python_version(),
+                "machine": f"{python_platform.machine()} {python_platform.system()}",
+                "seconds": round(time.monotonic() - start, 1),
+                "inputs": [str(path.name) for path in stage.input_files(context.config)],
+                "summary": summary,
+            },
+        )
+    return summary
+
+
+@contextmanager
+def _work_folder(final: Path, key: str) -> Iterator[Path]:
+    """Give the folder a stage works in; it takes its final name when the stage ends well."""
+    work = final.with_name(f".{final.name}.{key}.partial")
+    try:
+        for stale in final.parent.glob(f".{final.name}.*.partial"):
+            if stale != work:
+                shutil.rmtree(stale)
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            str(final),
+            f"cannot be written ({error.strerror})",
+            "choose a writable folder with --set run.output=FOLDER",
+        ) from error
+    yield work
+    if final.exists():
+        shutil.rmtree(final)
+    work.rename(final)

@@ -1,0 +1,163 @@
+"""Stages that search patches for sources: on training and validation skies, then on test skies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from geminga.config import Config
+from geminga.distributed.search import Searcher
+from geminga.distributed.session import ray_session
+from geminga.distributed.simulate import patch_file, sky_folder
+from geminga.distributed.work import run_pieces
+from geminga.files import read_json, read_parquet, write_json, write_parquet
+from geminga.localisation.choose import score_cut
+from geminga.localisation.stitch import stitch
+from geminga.matching import match
+from geminga.patches.grid import grid_for_sky
+from geminga.patches.store import group_sizes
+from geminga.pipeline.runner import Context
+from geminga.pipeline.simulate import sky_ids, test_sky_ids
+from geminga.seeds import Split
+from geminga.tables import CANDIDATES, PATCH_DETECTIONS, TRUTH
+
+MIUN = "miun"
+SIGNIFICANCE = "significance"
+KMEANS = "kmeans"
+CALIBRATED = (MIUN, SIGNIFICANCE)
+"""Searches whose score cut is chosen on validation skies."""
+
+SEARCH_NAMES = {
+    MIUN: "MIUN",
+    SIGNIFICANCE: "threshold search",
+    KMEANS: "k-means on MIUN",
+}
+
+
+def candidate_file(folder: Path, search: str, sky: int) -> Path:
+    """Return where the candidates of a search on a sky are kept."""
+    return folder / f"candidates_{search}_{sky:07d}.parquet"
+
+
+def truth_of(context: Context, sky: int) -> pd.DataFrame:
+    """Return the true sources of a simulated sky that lie inside its patches."""
+    path = sky_folder(context.folder("skies"), sky) / "truth.parquet"
+    truth = TRUTH.check(read_parquet(path), str(path))
+    grid = grid_for_sky(context.config, sky)
+    inside = grid.covers(truth["lon_deg"].to_numpy(), truth["lat_deg"].to_numpy()) > 0
+    return truth[inside].reset_index(drop=True)
+
+
+def run_search_training(context: Context, folder: Path) -> Mapping[str, Any]:
+    """Search training and validation skies; choose the score cuts on the validation skies."""
+    config = context.config
+    patches = context.folder("patches")
+    train, valid = sky_ids(config, Split.TRAIN), sky_ids(config, Split.VALID)
+    _search(context, folder, patches, train, (MIUN,), draw=True)
+    _search(context, folder, patches, valid, CALIBRATED, draw=True)
+    cuts = {name: _choose_cut(context, folder, name, valid) for name in CALIBRATED}
+    write_json(folder / "cuts.json", cuts)
+    return {f"score cut of the {SEARCH_NAMES[k]}": round(v, 2) for k, v in cuts.items()}
+
+
+def run_search(context: Context, folder: Path) -> Mapping[str, Any]:
+    """Search the test skies with MIUN and the classical searches."""
+    config = context.config
+    searches = (*CALIBRATED, KMEANS) if config.evaluation.kmeans else CALIBRATED
+    skies = test_sky_ids(config)
+    accuracy = _search(context, folder, context.folder("observe"), skies, searches, draw=False)
+    write_json(folder / "accuracy.json", accuracy)
+    return {
+        f"candidates of the {SEARCH_NAMES[name]}": sum(
+            len(read_parquet(candidate_file(folder, name, sky))) for sky in skies
+        )
+        for name in searches
+    }
+
+
+def searches_of(config: Config) -> tuple[str, ...]:
+    """Return the searches run on the test skies."""
+    return (*CALIBRATED, KMEANS) if config.evaluation.kmeans else CALIBRATED
+
+
+def selected(context: Context, search: str, candidates: pd.DataFrame) -> pd.DataFrame:
+    """Return the candidates above the score cut of their search."""
+    keep = candidates["score"] >= score_cuts(context).get(search, -np.inf)
+    return candidates[keep].reset_index(drop=True)
+
+
+def score_cuts(context: Context) -> dict[str, float]:
+    """Return the score cuts chosen on the validation skies."""
+    return dict(read_json(context.folder("search_training") / "cuts.json"))
+
+
+def _search(
+    context: Context,
+    folder: Path,
+    patches: Path,
+    skies: Sequence[int],
+    searches: tuple[str, ...],
+    draw: bool,
+) -> dict[str, int]:
+    config = context.config
+    pieces_folder = folder / "pieces"
+    pieces: list[dict[str, int | float | str]] = [
+        {
+            "path": str(patch_file(patches, sky).resolve()),
+            "group": group,
+            "draw": int(draw),
+            # One past the last epoch: photons the network has not been trained on.
+            "epoch": config.miun_training.epochs,
+            "sky_id": sky,
+        }
+        for sky in skies
+        for group in range(len(group_sizes(patch_file(patches, sky))))
+    ]
+    weights = str((context.folder("miun") / "model").resolve())
+    arguments = (config.model_dump_json(), weights, str(pieces_folder.resolve()), searches)
+    with ray_session(config.run.workers):
+        rows = run_pieces(Searcher, arguments, pieces, config.run.workers, "search", "group")
+    accuracy = {"pixels": 0, "correct": 0, "correct_if_empty": 0}
+    frames: dict[int, list[pd.DataFrame]] = {sky: [] for sky in skies}
+    for piece, row in zip(pieces, rows, strict=True):
+        frames[int(str(piece["sky_id"]))].append(read_parquet(Path(row["detections"])))
+        for key, value in read_json(Path(row["accuracy"])).items():
+            accuracy[key] += value
+    for sky in skies:
+        _stitch_sky(config, folder, sky, pd.concat(frames[sky], ignore_index=True), searches)
+    return accuracy
+
+
+def _stitch_sky(
+    config: Config, folder: Path, sky: int, detections: pd.DataFrame, searches: tuple[str, ...]
+) -> None:
+    grid = grid_for_sky(config, sky)
+    for name in searches:
+        rows = detections[detections["search"] == name]
+        table = PATCH_DETECTIONS.check(rows, name) if len(rows) else PATCH_DETECTIONS.empty()
+        candidates = stitch(table, grid, config.localisation)
+        write_parquet(
+            candidate_file(folder, name, sky), candidates if len(candidates) else CANDIDATES.empty()
+        )
+
+
+def _choose_cut(context: Context, folder: Path, search: str, skies: Sequence[int]) -> float:
+    """Return the lowest score at which validation detections reach the purity floor."""
+    config = context.config
+    floor = config.localisation.purity_floor
+    if floor is None:
+        return 0.0
+    scores, true = [], []
+    for sky in skies:
+        candidates = read_parquet(candidate_file(folder, search, sky))
+        matches = match(candidates, truth_of(context, sky), config.evaluation.match_radius_deg)
+        hit = matches[(matches["candidate"] >= 0) & (matches["source"] >= 0)]["candidate"]
+        is_true = np.zeros(len(candidates), dtype=np.bool_)
+        is_true[hit.to_numpy()] = True
+        scores.append(candidates["score"].to_numpy())
+        true.append(is_true)
+    return float(score_cut(np.concatenate(scores), np.concatenate(true), floor))

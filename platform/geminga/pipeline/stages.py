@@ -1,0 +1,92 @@
+"""The pipeline: every stage in order, with what it reads and the settings it depends on."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from geminga.config import Config
+from geminga.files import file_digest
+from geminga.pipeline import assess, classify, search, simulate, train
+from geminga.pipeline.runner import Context, Stage, run_stages
+
+_SKY_SETTINGS = ("bands", "classes", "response", "sky")
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "response",
+        simulate.run_response,
+        settings=("bands", "response", "sky"),
+        input_files=simulate.sky_input_files,
+    ),
+    Stage(
+        "skies",
+        simulate.run_skies,
+        reads=("response",),
+        settings=(*_SKY_SETTINGS, "sets"),
+        input_files=simulate.population_files,
+    ),
+    Stage("patches", simulate.run_patches, reads=("response", "skies"), settings=("patches",)),
+    Stage("miun", train.run_miun, reads=("patches",), settings=("miun", "miun_training")),
+    Stage(
+        "observe",
+        simulate.run_observe,
+        reads=("response", "skies"),
+        settings=("patches", "observed"),
+        input_files=simulate.observed_files,
+    ),
+    Stage(
+        "search_training",
+        search.run_search_training,
+        reads=("skies", "patches", "miun"),
+        settings=("localisation", "evaluation"),
+    ),
+    Stage(
+        "search",
+        search.run_search,
+        reads=("observe", "miun"),
+        settings=("localisation", "evaluation"),
+    ),
+    Stage(
+        "images",
+        classify.run_images,
+        reads=("response", "skies", "search_training"),
+        settings=("images", "evaluation"),
+    ),
+    Stage(
+        "classifier",
+        train.run_classifier,
+        reads=("images",),
+        settings=("classifier", "classifier_training"),
+    ),
+    Stage(
+        "catalog",
+        classify.run_catalog,
+        reads=("observe", "search", "search_training", "classifier"),
+        settings=("images",),
+    ),
+    Stage(
+        "evaluate",
+        assess.run_evaluate,
+        reads=("skies", "observe", "search", "search_training", "miun", "classifier", "catalog"),
+        settings=("evaluation", "observed"),
+        input_files=assess.reference_files,
+    ),
+    Stage("report", assess.run_report, reads=("response", "evaluate"), settings=("name",)),
+)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path) -> str:
+    return file_digest(path)
+
+
+def run_pipeline(config: Config, until: str | None = None) -> Context:
+    """Run the stages of a configuration, up to `until` if given; finished ones are skipped.
+
+    Raises
+    ------
+    InputError
+        If an input or the output folder cannot be used.
+    """
+    return run_stages(STAGES, config, _digest, until)
