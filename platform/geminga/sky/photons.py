@@ -58,7 +58,7 @@ class Photons:
 
     def lon_lat(self) -> tuple[Float64, Float64]:
         """Return Galactic longitudes (0 to 360) and latitudes in degrees, each (n,)."""
-        return lon_lat(self.xyz)
+        return lon_lat(self.xyz.astype(np.float64))
 
     def save(self, path: Path) -> None:
         """Write the photons as one Parquet file; the origin goes into its metadata."""

@@ -1,0 +1,293 @@
+"""Expected counts of a simulated sky in tangent-plane images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import healpy
+import numpy as np
+
+from geminga.arrays import Float32, Float64, Int64
+from geminga.bands import pixel_sizes
+from geminga.compiled import compiled
+from geminga.geometry import pixel_solid_angle_sr, unit_vectors
+from geminga.patches.psf_lookup import index_weights, psf_lookup, reach_rad
+from geminga.sky.sky import Sky
+
+SUBSAMPLING = 8.0
+"""Sub-pixels per pixel and side times (distance / pixel); see `_add_sources`."""
+MAX_SUBPIXELS = 16
+FRAMES_AT_ONCE = 64
+
+
+def expected_images(sky: Sky, frames: Float64, size_deg: float) -> tuple[Float32, ...]:
+    """Return the expected counts of all components and years in every patch.
+
+    Parameters
+    ----------
+    sky : Sky
+    frames : Float64 (P, 3, 3)
+        Rows (centre, east, north).
+    size_deg : float
+        Width of a patch.
+
+    Returns
+    -------
+    tuple of Float32 (P, n_b, n_b), one per band
+    """
+    sizes = [size_deg] * len(sky.bands)
+    return tuple(render_tangent(sky, frames, sizes, pixel_sizes(sky.bands)))
+
+
+def render_tangent(
+    sky: Sky,
+    frames: Float64,
+    size_deg: Sequence[float],
+    pixels: Sequence[int],
+    *,
+    bands: Sequence[int] | None = None,
+    per_year: bool = False,
+) -> list[Float32]:
+    """Render square gnomonic images of expected counts.
+
+    Every source is the PSF of its spectral index integrated over the pixels, those outside an
+    image included as far as they matter; diffuse emission is interpolated between the centres
+    of its HEALPix pixels. An image does not depend on which other frames are rendered with it.
+
+    Parameters
+    ----------
+    sky : Sky
+    frames : Float64 (N, 3, 3)
+        Rows (centre, east, north).
+    size_deg, pixels : sequence
+        Width and pixels per side of the images, for each of `bands`.
+    bands : sequence of int, optional
+        Band numbers; all by default.
+    per_year : bool
+        Give every year its own image.
+
+    Returns
+    -------
+    list of Float32 (N, n, n), or (N, Y, n, n) if `per_year`; one per band
+    """
+    chosen = range(len(sky.bands)) if bands is None else bands
+    if not len(chosen) == len(size_deg) == len(pixels):
+        raise ValueError(
+            f"{len(chosen)} bands, {len(size_deg)} sizes, {len(pixels)} pixels; give one per band"
+        )
+    frames = np.ascontiguousarray(frames, dtype=np.float64)
+    table = sky.sources.table
+    vectors = unit_vectors(table["lon_deg"].to_numpy(), table["lat_deg"].to_numpy())
+    if per_year:
+        shares = np.ascontiguousarray(sky.sources.yearly / sky.years)
+    else:
+        shares = np.ones((len(vectors), 1))
+    images = []
+    for band, size, n in zip(chosen, size_deg, pixels, strict=True):
+        image = np.zeros((len(frames), shares.shape[1], n, n), dtype=np.float32)
+        counts = np.ascontiguousarray(sky.source_counts[:, band])
+        index = sky.source_psf_index[:, band]
+        background = sky.diffuse_norm @ sky.diffuse.counts_per_sr[:, band].min(axis=1)
+        lookup = psf_lookup(sky.psf, band)
+        low, weight = index_weights(sky.psf, index)
+        _add_sources(
+            image,
+            frames,
+            float(np.radians(size)),
+            vectors,
+            counts,
+            reach_rad(sky.psf, band, counts, index, float(background)),
+            shares,
+            lookup.density_per_sr,
+            lookup.nodes_per_root,
+            lookup.core_rad,
+            low,
+            weight,
+        )
+        images.append(image)
+    _add_diffuse(images, sky, list(chosen), frames, size_deg)
+    for image, size, n in zip(images, size_deg, pixels, strict=True):
+        image *= pixel_solid_angle_sr(n, size).astype(np.float32)
+    return images if per_year else [image[:, 0] for image in images]
+
+
+@compiled
+def _add_sources(
+    image: Float32,
+    frames: Float64,
+    size: float,
+    vectors: Float64,
+    counts: Float64,
+    reach: Float64,
+    shares: Float64,
+    table: Float64,
+    nodes_per_root: float,
+    core: Float64,
+    low: Int64,
+    weight: Float64,
+) -> None:
+    """Add counts per steradian of sources to images (N, Y, n, n).
+
+    The mean of the PSF over a pixel is that over k x k sub-pixels. Where the PSF falls like a
+    power of the distance r, the midpoint rule errs by about (2/3) (pixel / (k r))^2, so that k
+    in proportion to pixel / r gives every pixel the same relative error, one per cent for
+    SUBSAMPLING = 8; inside the core the core's width takes the place of r.
+    """
+    n = image.shape[2]
+    years = shares.shape[1]
+    step = size / n
+    half = size / 2.0
+    nodes = table.shape[1]
+    half_diagonal = np.arctan(half * np.sqrt(2.0))
+    psf = np.empty(nodes)
+    for s in range(len(counts)):
+        if counts[s] <= 0.0 or reach[s] < 0.0:
+            continue
+        upper = min(low[s] + 1, len(table) - 1)
+        softening = 4.0 * ((1.0 - weight[s]) * core[low[s]] + weight[s] * core[upper]) ** 2
+        # Pixels are kept when their centre is within reach: half a pixel more than needed.
+        cap = min(reach[s] + step, np.pi)
+        chord2_cap = (2.0 * np.sin(cap / 2.0)) ** 2
+        chord2_near = (2.0 * np.sin(min(cap + half_diagonal, np.pi) / 2.0)) ** 2
+        blended = False
+        for f in range(len(frames)):
+            frame = frames[f]
+            sc = (
+                vectors[s, 0] * frame[0, 0]
+                + vectors[s, 1] * frame[0, 1]
+                + vectors[s, 2] * frame[0, 2]
+            )
+            if 2.0 - 2.0 * sc > chord2_near:
+                continue
+            sx = (
+                vectors[s, 0] * frame[1, 0]
+                + vectors[s, 1] * frame[1, 1]
+                + vectors[s, 2] * frame[1, 2]
+            )
+            sy = (
+                vectors[s, 0] * frame[2, 0]
+                + vectors[s, 1] * frame[2, 1]
+                + vectors[s, 2] * frame[2, 2]
+            )
+            if not blended:
+                for i in range(nodes):
+                    psf[i] = counts[s] * (
+                        (1.0 - weight[s]) * table[low[s], i] + weight[s] * table[upper, i]
+                    )
+                blended = True
+            # Rows and columns that can hold a pixel within the cap: the angle between two
+            # directions is at least that between their planes through a frame axis.
+            first_row, last_row = _extent(sy, sc, cap, half, step, n)
+            first_column, last_column = _extent(sx, sc, cap, half, step, n)
+            for row in range(first_row, last_row):
+                y = (row + 0.5) * step - half
+                for column in range(first_column, last_column):
+                    x = (column + 0.5) * step - half
+                    norm = 1.0 / np.sqrt(1.0 + x * x + y * y)
+                    chord2 = 2.0 - 2.0 * (sc + x * sx + y * sy) * norm
+                    if chord2 > chord2_cap:
+                        continue
+                    scale2 = chord2 + softening
+                    value = 0.0
+                    if scale2 > (SUBSAMPLING * step) ** 2:
+                        position = np.sqrt(np.sqrt(max(chord2, 0.0))) * nodes_per_root
+                        i = int(position)
+                        if i < nodes - 1:
+                            value = psf[i] + (position - i) * (psf[i + 1] - psf[i])
+                    else:
+                        k = min(int(np.ceil(SUBSAMPLING * step / np.sqrt(scale2))), MAX_SUBPIXELS)
+                        for a in range(k):
+                            yy = y + ((a + 0.5) / k - 0.5) * step
+                            for b in range(k):
+                                xx = x + ((b + 0.5) / k - 0.5) * step
+                                norm = 1.0 / np.sqrt(1.0 + xx * xx + yy * yy)
+                                chord2 = 2.0 - 2.0 * (sc + xx * sx + yy * sy) * norm
+                                position = np.sqrt(np.sqrt(max(chord2, 0.0))) * nodes_per_root
+                                i = int(position)
+                                if i < nodes - 1:
+                                    value += psf[i] + (position - i) * (psf[i + 1] - psf[i])
+                        value /= k * k
+                    for year in range(years):
+                        image[f, year, row, column] += shares[s, year] * value
+
+
+@compiled
+def _extent(
+    along: float, depth: float, cap: float, half: float, step: float, n: int
+) -> tuple[int, int]:
+    """Return the first and one past the last pixel of an axis that a cap can touch.
+
+    In frame coordinates a direction has components `along` the axis and `depth` towards the
+    centre. A great circle plane x = constant is at angle arcsin(|along - x depth| / sqrt(1 +
+    x^2)) from it; pixels whose line is farther than the cap are left out.
+    """
+    sine = np.sin(min(cap, 0.5 * np.pi))
+    first = n
+    last = 0
+    for i in range(n):
+        x = (i + 0.5) * step - half
+        if abs(along - x * depth) <= sine * np.sqrt(1.0 + x * x):
+            if first == n:
+                first = i
+            last = i + 1
+    return first, last
+
+
+def _add_diffuse(
+    images: list[Float32],
+    sky: Sky,
+    chosen: list[int],
+    frames: Float64,
+    size_deg: Sequence[float],
+) -> None:
+    """Add diffuse counts per steradian to images (N, Y, n, n).
+
+    The HEALPix map is read at nodes of the plane no farther apart than its pixels, and linearly
+    in between.
+    """
+    resolution = healpy.nside2resol(sky.diffuse.nside)
+    maps = np.empty((len(chosen), healpy.nside2npix(sky.diffuse.nside)), dtype=np.float32)
+    for row, band in enumerate(chosen):
+        maps[row] = sky.diffuse_norm @ sky.diffuse.counts_per_sr[:, band]
+    for size in dict.fromkeys(size_deg):
+        width = float(np.radians(size))
+        nodes = int(np.ceil(width / resolution)) + 1
+        axis = np.linspace(-width / 2.0, width / 2.0, nodes)
+        plane = np.stack(
+            [np.ones((nodes, nodes)), *np.meshgrid(axis, axis, indexing="xy")], axis=-1
+        )
+        rows = [i for i, other in enumerate(size_deg) if other == size]
+        for start in range(0, len(frames), FRAMES_AT_ONCE):
+            part = slice(start, start + FRAMES_AT_ONCE)
+            v = np.einsum("ijk,fkl->fijl", plane, frames[part]).reshape(-1, 3)
+            theta, phi = healpy.vec2ang(v)
+            pixel, weight = healpy.get_interp_weights(sky.diffuse.nside, theta, phi)
+            for i in rows:
+                grid = (maps[i][pixel] * weight).sum(axis=0).reshape(-1, nodes, nodes)
+                _upsample(images[i][part], grid)
+
+
+@compiled
+def _upsample(image: Float32, grid: Float64) -> None:
+    """Add a bilinear enlargement of grids (N, m, m) to every year of images (N, Y, n, n)."""
+    m = grid.shape[1]
+    years = image.shape[1]
+    n = image.shape[2]
+    scale = (m - 1) / n
+    low = np.empty(n, dtype=np.int64)
+    weight = np.empty(n)
+    for i in range(n):
+        position = (i + 0.5) * scale
+        low[i] = min(int(position), m - 2)
+        weight[i] = position - low[i]
+    line = np.empty(m)
+    for f in range(len(image)):
+        for row in range(n):
+            a = low[row]
+            for j in range(m):
+                line[j] = grid[f, a, j] + weight[row] * (grid[f, a + 1, j] - grid[f, a, j])
+            for column in range(n):
+                b = low[column]
+                value = (line[b] + weight[column] * (line[b + 1] - line[b])) / years
+                for year in range(years):
+                    image[f, year, row, column] += value

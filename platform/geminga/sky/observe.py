@@ -1,0 +1,146 @@
+"""Drawing the photons that the telescope counts from a simulated sky."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import healpy
+import numpy as np
+
+from geminga.arrays import Float32, Float64, Int8, Int64
+from geminga.compiled import compiled
+from geminga.geometry import unit_vectors
+from geminga.seeds import Stage, generator
+from geminga.sky.photons import Photons
+from geminga.sky.sky import Sky
+
+CHUNK = 1 << 20
+"""Photons placed at a time: bounds the memory beside the result."""
+FINE_NSIDE = 1 << 26
+"""Positions within a HEALPix pixel are centres of pixels this fine (0.003 arcsec)."""
+
+
+def draw_photons(sky: Sky, root_seed: int) -> Photons:
+    """Draw one observation of a sky.
+
+    Counts are Poisson per source, band and year, and per HEALPix pixel of the diffuse maps;
+    a source's photons follow the PSF of its spectral index, diffuse photons are uniform in
+    their pixel and in time.
+
+    Parameters
+    ----------
+    sky : Sky
+    root_seed : int
+        The result depends on it and the sky's number alone.
+
+    Returns
+    -------
+    Photons
+    """
+    drawn = []
+    for band in range(len(sky.bands)):
+        rng = generator(root_seed, Stage.PHOTONS, sky.sky_id, band)
+        mean = sky.source_counts[:, band, None] * sky.sources.yearly / sky.years
+        sources = rng.poisson(mean)
+        density = sky.diffuse_norm @ sky.diffuse.counts_per_sr[:, band].astype(np.float64)
+        pixels = rng.poisson(density * healpy.nside2pixarea(sky.diffuse.nside))
+        drawn.append((rng, sources, pixels.astype(np.int32)))
+    n = int(sum(sources.sum() + pixels.sum() for _, sources, pixels in drawn))
+    xyz = np.empty((n, 3), dtype=np.float32)
+    numbers = np.empty(n, dtype=np.int8)
+    years = np.empty(n, dtype=np.int8)
+    end = 0
+    for band, (rng, sources, pixels) in enumerate(drawn):
+        start = end
+        for vectors, year in _source_photons(sky, band, sources, rng):
+            xyz[end : end + len(year)] = vectors
+            years[end : end + len(year)] = year
+            end += len(year)
+        for vectors, year in _diffuse_photons(sky, pixels, rng):
+            xyz[end : end + len(year)] = vectors
+            years[end : end + len(year)] = year
+            end += len(year)
+        numbers[start:end] = band
+    origin = {
+        "kind": "simulated",
+        "sky_id": str(sky.sky_id),
+        "root_seed": str(root_seed),
+        **sky.diffuse.origin,
+    }
+    return Photons(xyz, numbers, years, origin)
+
+
+def _chunks(counts: Int64) -> Iterator[tuple[Int64, int]]:
+    """Yield (cell of each photon, number) for `counts` per cell, at most CHUNK at a time."""
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    for start in range(0, total, CHUNK):
+        stop = min(start + CHUNK, total)
+        first = int(np.searchsorted(ends, start, side="right"))
+        last = int(np.searchsorted(ends, stop - 1, side="right"))
+        edges = np.clip(ends[first : last + 1], start, stop)
+        cells = np.repeat(np.arange(first, last + 1), np.diff(edges, prepend=start))
+        yield cells, stop - start
+
+
+def _source_photons(
+    sky: Sky, band: int, counts: Int64, rng: np.random.Generator
+) -> Iterator[tuple[Float32, Int8]]:
+    """Yield directions (n, 3) and years (n,) of source photons; `counts` is (sources, Y)."""
+    table = sky.sources.table
+    vectors = unit_vectors(table["lon_deg"].to_numpy(), table["lat_deg"].to_numpy())
+    psf = sky.psf
+    nodes = psf.spectral_index
+    index = np.clip(sky.source_psf_index[:, band], nodes[0], nodes[-1])
+    # Where the index lies among the nodes, as a real number: its fraction is the upper weight.
+    place = np.interp(index, nodes, np.arange(len(nodes), dtype=np.float64))
+    for cell, n in _chunks(counts.ravel()):
+        source, year = np.divmod(cell, sky.years)
+        # Between two nodes the PSF is the mean of their PSFs: each photon takes one of them.
+        profile = np.floor(place[source] + rng.random(n)).astype(np.int64)
+        profile = np.minimum(profile, len(nodes) - 1)
+        quantile = rng.random(n)
+        angle = np.empty(n)
+        for k in range(len(nodes)):
+            mine = profile == k
+            contained = psf.containment[band, k]
+            angle[mine] = np.interp(quantile[mine] * contained[-1], contained, psf.radius_deg)
+        azimuth = rng.uniform(0.0, 2.0 * np.pi, n)
+        yield _offset(vectors[source], np.radians(angle), azimuth), year.astype(np.int8)
+
+
+@compiled
+def _offset(vectors: Float64, angle: Float64, azimuth: Float64) -> Float32:
+    """Return directions (n, 3) at an angle from others, in a direction around them (radian)."""
+    result = np.empty(vectors.shape, dtype=np.float32)
+    for i in range(len(vectors)):
+        x, y, z = vectors[i, 0], vectors[i, 1], vectors[i, 2]
+        # Two axes across the direction, from the coordinate axis it is farthest from.
+        if abs(z) < 0.7:
+            norm = np.sqrt(x * x + y * y)
+            ax, ay, az = -y / norm, x / norm, 0.0
+        else:
+            norm = np.sqrt(y * y + z * z)
+            ax, ay, az = 0.0, -z / norm, y / norm
+        bx, by, bz = y * az - z * ay, z * ax - x * az, x * ay - y * ax
+        along, across = np.cos(angle[i]), np.sin(angle[i])
+        ca, cb = across * np.cos(azimuth[i]), across * np.sin(azimuth[i])
+        result[i, 0] = along * x + ca * ax + cb * bx
+        result[i, 1] = along * y + ca * ay + cb * by
+        result[i, 2] = along * z + ca * az + cb * bz
+    return result
+
+
+def _diffuse_photons(
+    sky: Sky, counts: Int64, rng: np.random.Generator
+) -> Iterator[tuple[Float32, Int8]]:
+    """Yield directions (n, 3) and years (n,) of diffuse photons; `counts` is per pixel."""
+    nside = sky.diffuse.nside
+    children = (FINE_NSIDE // nside) ** 2
+    nested = healpy.ring2nest(nside, np.arange(len(counts)))
+    for pixel, n in _chunks(counts):
+        child = nested[pixel] * children + rng.integers(0, children, n)
+        x, y, z = healpy.pix2vec(FINE_NSIDE, child, nest=True)
+        vectors = np.empty((n, 3), dtype=np.float32)
+        vectors[:, 0], vectors[:, 1], vectors[:, 2] = x, y, z
+        yield vectors, rng.integers(0, sky.years, n, dtype=np.int8)
