@@ -12,6 +12,8 @@ SHIPPED = {"4fgl_dr2": "gll_psc_v27.fit.gz", "2fhl": "gll_psch_v09.fit.gz"}
 
 
 def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: scripts/make_populations.py FOLDER_OF_CATALOGUES")
     folder = Path(sys.argv[1])
     target = Path(__file__).parents[1] / "platform" / "geminga" / "sky" / "populations"
     for name, catalogue in SHIPPED.items():

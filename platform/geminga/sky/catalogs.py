@@ -118,13 +118,15 @@ def read_catalog(path: Path) -> tuple[CatalogKind, pd.DataFrame, dict[str, Float
     """
     table = _first_table(path)
     names = set(table.dtype.names or ())
+    missing = {kind.name: [n for n in kind.needs if n not in names] for kind in KINDS}
     for kind in KINDS:
-        missing = [name for name in kind.needs if name not in names]
-        if not missing:
+        if not missing[kind.name]:
             return (kind, *_columns(table, kind))
-    needs = "; ".join(f"{k.name}: {', '.join(k.needs)}" for k in KINDS)
+    nearest, lacks = min(missing.items(), key=lambda item: len(item[1]))
     raise InputError(
-        str(path), "is neither a 4FGL nor a 2FHL source catalogue", f"needs the columns of {needs}"
+        str(path),
+        f"is neither a 4FGL-DR2 nor a 2FHL catalogue: for {nearest} it lacks {', '.join(lacks)}",
+        "name a source catalogue such as gll_psc_v27.fit.gz",
     )
 
 

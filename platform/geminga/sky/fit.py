@@ -28,8 +28,14 @@ from geminga.sky.law import (
     Origin,
     Population,
 )
+from geminga.sky.parameters import (
+    log_parabola_parameters,
+    plec_parameters,
+    power_law_index,
+    power_law_parameters,
+)
 from geminga.sky.positions import fit_position
-from geminga.sky.spectra import LOG_PARABOLA, PLEC, photon_flux
+from geminga.sky.spectra import LOG_PARABOLA, PLEC
 from geminga.sky.variability import STEADY, fit_variability
 
 SHARED: Mapping[str, tuple[str, ...]] = {"bcu": ("BLL", "FSRQ")}
@@ -38,7 +44,6 @@ SHARED: Mapping[str, tuple[str, ...]] = {"bcu": ("BLL", "FSRQ")}
 _MIN_ROWS = 10
 # Sources brighter than this significance show yearly variations well above their noise.
 _BRIGHT_SIGMA = 40.0
-_FHL2_PIVOT_MEV = 1e5
 
 
 def fit_population(
@@ -74,8 +79,8 @@ def fit_population(
     is the catalogue's (the index that separates BLL from FSRQ): alpha = PL_Index - c beta with
     the class' own c. Measurement scatter of index, beta and cutoff is taken out
     (`geminga.sky.copula.without_noise`); beta is not negative. A class whose sources are mostly
-    PLEC is a PLEC class and its spectral laws come from its PLEC rows. Fluxes are Flux1000 taken
-    from 1-100 to 1-1000 GeV along the spectrum. 2FHL: power laws.
+    PLEC is a PLEC class and its spectral laws come from its PLEC rows. Fluxes are Flux1000
+    (1-100 GeV) times the class' median ratio to 1-1000 GeV. 2FHL: power laws.
     """
     kind, rows, histories = read_catalog(catalog_path)
     members = {
@@ -114,7 +119,7 @@ def _membership(
 ) -> dict[str, Float64]:
     """Return the weight of every row in every class; the weights of a row add up to 1 or 0."""
     weight = {
-        name: rows["designation"].isin(texts).to_numpy(np.float64)
+        name: np.asarray(rows["designation"].isin(texts), dtype=np.float64)
         for name, texts in members.items()
     }
     claimed = {text for texts in members.values() for text in texts}
@@ -123,20 +128,15 @@ def _membership(
         if kind is not FGL or designation in claimed or len(names) < 2:
             continue
         uncertain = (rows["designation"] == designation) & rows["PL_Index"].notna()
-        index, error = _index(rows[uncertain])
+        index, error = power_law_index(rows[uncertain])
         shape = []
         for name in names:
             own = rows[(weight[name] == 1.0) & rows["PL_Index"].notna()]
-            _, mean, tau = without_noise(*_index(own), np.zeros(len(own)))
+            _, mean, tau = without_noise(*power_law_index(own), np.zeros(len(own)))
             shape.append((mean[0], tau))
         for name, posterior in zip(names, _posterior(index, error, shape), strict=True):
             weight[name][uncertain.to_numpy()] = posterior
     return weight
-
-
-def _index(rows: pd.DataFrame) -> tuple[Float64, Float64]:
-    index, error = rows["PL_Index"].to_numpy(), rows["Unc_PL_Index"].to_numpy()
-    return index, np.where(np.isfinite(error), error, np.nanmedian(error))
 
 
 def _posterior(index: Float64, error: Float64, shape: list[tuple[float, float]]) -> Float64:
@@ -165,7 +165,7 @@ def _class_law(
     if kind is FGL:
         plec = own["SpectrumType"] == "PLSuperExpCutoff"
         form = PLEC if plec.mean() > 0.5 else LOG_PARABOLA
-        variables = _plec(own[plec]) if form == PLEC else _log_parabola(own)
+        variables = plec_parameters(own[plec]) if form == PLEC else log_parabola_parameters(own)
         # Faint rows of uncertain class take the class' mean ratio of the two flux ranges.
         widening = float(np.median(variables["widening"]))
         log_flux = np.log10(rows["Flux1000"].to_numpy() * widening)
@@ -178,7 +178,7 @@ def _class_law(
         )
     else:
         form = LOG_PARABOLA
-        variables = _power_law(own)
+        variables = power_law_parameters(own)
         log_flux = np.log10(rows["Flux50"].to_numpy())
     names = PLEC_VARIABLES if form == PLEC else LOG_PARABOLA_VARIABLES
     correlation = score_correlation(np.stack([variables[name] for name in names], axis=1))
@@ -206,75 +206,6 @@ def _class_law(
         variables={name: _table(values) for name, values in tables.items()},
         correlation=tuple(tuple(_rounded(float(c), 4) for c in row) for row in correlation),
     )
-
-
-def _log_parabola(own: pd.DataFrame) -> dict[str, Float64]:
-    # The catalogue's fits stop at beta = 1: those say nothing of the curvature.
-    own = own[own["PL_Index"].notna() & (own["LP_beta"] < 0.99) & own["LP_Index"].notna()]
-    log_flux = np.log10(own["Flux1000"].to_numpy())
-    raw_beta, beta_error = own["LP_beta"].to_numpy(), _error(own["Unc_LP_beta"])
-    beta = np.maximum(without_noise(raw_beta, beta_error, log_flux)[0], 0.0)
-    index = without_noise(*_index(own), log_flux)[0]
-    sharp = beta_error < 0.1
-    excess = (own["PL_Index"] - own["LP_Index"]).to_numpy()[sharp]
-    c = float((excess * raw_beta[sharp]).sum() / (raw_beta[sharp] ** 2).sum())
-    spectra = pd.DataFrame(
-        {
-            "form": LOG_PARABOLA,
-            "norm": 1.0,
-            "pivot_mev": own["Pivot_Energy"].to_numpy(),
-            "index": index - c * beta,
-            "curvature": beta,
-            "exp_index": 0.0,
-        }
-    )
-    widening = photon_flux(spectra, 1e3, 1e6) / photon_flux(spectra, 1e3, 1e5)
-    return {
-        "log_flux": log_flux,
-        "index": spectra["index"].to_numpy(),
-        "curvature": beta,
-        "log_pivot": np.log10(spectra["pivot_mev"].to_numpy()),
-        "widening": widening,
-    }
-
-
-def _plec(own: pd.DataFrame) -> dict[str, Float64]:
-    log_flux = np.log10(own["Flux1000"].to_numpy())
-    index, a, b = (
-        own[name].to_numpy() for name in ("PLEC_Index", "PLEC_Expfactor", "PLEC_Exp_Index")
-    )
-    log_cutoff = -np.log10(a) / b
-    cutoff_error = _error(own["Unc_PLEC_Expfactor"]) / (a * b * np.log(10.0))
-    return {
-        "log_flux": log_flux,
-        "index": np.maximum(without_noise(index, _error(own["Unc_PLEC_Index"]), log_flux)[0], 0.0),
-        "log_cutoff": without_noise(log_cutoff, cutoff_error, log_flux)[0],
-        "log_pivot": np.log10(own["Pivot_Energy"].to_numpy()),
-        "exp_index": b,
-        # Nothing is left above 100 GeV.
-        "widening": np.ones_like(b),
-    }
-
-
-def _power_law(own: pd.DataFrame) -> dict[str, Float64]:
-    log_flux = np.log10(own["Flux50"].to_numpy())
-    # A few photons measure Gamma - 1 with a constant relative error: Gaussian in the logarithm.
-    excess = own["Spectral_Index"].to_numpy() - 1.0
-    own, log_flux, excess = own[excess > 0], log_flux[excess > 0], excess[excess > 0]
-    relative = _error(own["Unc_Spectral_Index"]) / excess
-    index = 1.0 + np.exp(without_noise(np.log(excess), relative, log_flux)[0])
-    constant = np.zeros(len(own))
-    return {
-        "log_flux": log_flux,
-        "index": index,
-        "curvature": constant,
-        "log_pivot": constant + np.log10(_FHL2_PIVOT_MEV),
-    }
-
-
-def _error(column: pd.Series[float]) -> Float64:
-    error = column.to_numpy(np.float64)
-    return np.where(np.isfinite(error) & (error > 0), error, np.nanmedian(error))
 
 
 def _faint_extension(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -27,7 +28,7 @@ Positive = Annotated[float, Field(gt=0)]
 class Part(BaseModel):
     """A part of the file: unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Origin(Part):
@@ -152,11 +153,18 @@ class ClassLaw(Part):
         if set(self.variables) != set(names):
             raise ValueError(f"variables are {sorted(self.variables)}; needs {list(names)}")
         for name, values in self.variables.items():
-            if not values or any(b < a for a, b in zip(values[:-1], values[1:], strict=True)):
+            if not values or any(b < a for a, b in pairwise(values)):
                 raise ValueError(f"quantiles of {name} must rise")
         n = len(names)
         if len(self.correlation) != n or any(len(row) != n for row in self.correlation):
             raise ValueError(f"correlation must be {n} x {n}")
+        for i, row in enumerate(self.correlation):
+            if row[i] != 1 or any(
+                abs(c) > 1 or c != self.correlation[j][i] for j, c in enumerate(row)
+            ):
+                raise ValueError(
+                    "correlation must be symmetric, within 1, with ones on its diagonal"
+                )
         return self
 
 
@@ -192,7 +200,7 @@ class Population(Part):
         if self.reference_flux_min_mev >= self.reference_flux_max_mev:
             raise ValueError("the reference flux range runs backwards")
         p = self.probabilities
-        if len(p) < 2 or p[0] != 0 or p[-1] != 1 or any(b <= a for a, b in zip(p, p[1:])):
+        if len(p) < 2 or p[0] != 0 or p[-1] != 1 or any(b <= a for a, b in pairwise(p)):
             raise ValueError("probabilities must rise from 0 to 1")
         if not self.classes:
             raise ValueError("there is no class")

@@ -156,7 +156,8 @@ def _integral(
     result = np.empty(len(sources), dtype=np.float64)
     for start in range(0, len(sources), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        values = differential(form[rows], *(c[rows] for c in columns), nodes)
+        norm, pivot, index, curvature, power = (c[rows] for c in columns)
+        values = differential(form[rows], norm, pivot, index, curvature, power, nodes)
         # einsum, not a BLAS product: its sum of a row does not depend on the other rows.
         result[rows] = np.einsum("ne,e->n", values, weights)
     return result
