@@ -1,0 +1,143 @@
+"""Point-spread function of an event selection: by energy, and averaged over each band."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from geminga.arrays import Float64
+from geminga.bands import Band
+from geminga.response.average import RADIUS_DEG, TypeResponse
+from geminga.response.exposure import Exposure, interpolate_energy
+from geminga.response.king import bracket
+from geminga.response.radial import cumulative_shell, invert_cumulative, legendre_transform
+
+SPECTRAL_INDEX = np.array([0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0])
+BAND_NODES = 24
+
+
+@dataclass(frozen=True)
+class PsfTable:
+    """Exposure-weighted mean PSF of the selected event types by energy.
+
+    Attributes
+    ----------
+    energy_mev : Float64 (E,)
+        Energies, rising.
+    radius_deg : Float64 (R,)
+        Angles from the true direction, 0 to 30 deg.
+    density_per_sr : Float64 (E, R)
+        PSF per steradian, with 2 pi int P sin r dr = 1 over the radius grid.
+    origin : str
+        Where the numbers come from.
+    """
+
+    energy_mev: Float64
+    radius_deg: Float64
+    density_per_sr: Float64
+    origin: str
+
+    def at(self, energy_mev: float) -> Float64:
+        """Return the PSF per steradian at one energy, linear in ln E, shape (R,)."""
+        low, high, weight = bracket(np.log(self.energy_mev), float(np.log(energy_mev)))
+        return np.asarray(
+            (1.0 - weight) * self.density_per_sr[low] + weight * self.density_per_sr[high]
+        )
+
+    def containment_radius_deg(self, energy_mev: float, fraction: float) -> float:
+        """Return the angle in degrees within which `fraction` of the photons fall."""
+        cumulative = cumulative_shell(self.radius_deg, self.at(energy_mev))
+        return invert_cumulative(self.radius_deg, cumulative, fraction)
+
+
+@dataclass(frozen=True)
+class BandPsf:
+    """PSF averaged over each band with a power law E^-index times the mean exposure.
+
+    Attributes
+    ----------
+    radius_deg : Float64 (R,)
+        Angles from 0 to 30 deg, fine near zero.
+    spectral_index : Float64 (K,)
+        Photon indices, rising; values between are interpolated, values outside take the end.
+    density_per_sr : Float64 (B, K, R)
+        PSF per steradian, normalised over the radius grid.
+    containment : Float64 (B, K, R)
+        Part of the photons within each angle, 0 to 1.
+    """
+
+    radius_deg: Float64
+    spectral_index: Float64
+    density_per_sr: Float64
+    containment: Float64
+
+    def density(self, band: int, spectral_index: float) -> Float64:
+        """Return the PSF per steradian of a band and photon index, shape (R,)."""
+        return self._between(self.density_per_sr[band], spectral_index)
+
+    def harmonic(self, band: int, spectral_index: float, lmax: int) -> Float64:
+        """Return the Legendre transform W_l = 2 pi int P P_l(cos r) sin r dr, shape (lmax + 1,).
+
+        It multiplies the harmonic coefficients of a map to smooth it (healpy's beam window).
+        """
+        return legendre_transform(self.radius_deg, self.density(band, spectral_index), lmax)
+
+    def radius_of_containment(self, band: int, index: float, fraction: float) -> float:
+        """Return the angle in degrees within which `fraction` of a band's photons fall."""
+        return invert_cumulative(
+            self.radius_deg, self._between(self.containment[band], index), fraction
+        )
+
+    def _between(self, values: Float64, index: float) -> Float64:
+        low, high, weight = bracket(self.spectral_index, index)
+        return np.asarray((1.0 - weight) * values[low] + weight * values[high])
+
+
+def combine_types(types: Sequence[TypeResponse], origin: str) -> PsfTable:
+    """Return the PSF of several event types together, weighted by their averaged areas."""
+    nodes = types[0].psf_energy_mev
+    # Areas bend between the nodes of the PSF: three energies more in every gap follow them.
+    fine = np.exp(
+        np.interp(np.arange(0, len(nodes) - 0.75, 0.25), np.arange(len(nodes)), np.log(nodes))
+    )
+    rows = []
+    for energy in fine:
+        areas = np.array([t.area_at(np.array([energy]))[0] for t in types])
+        row = sum(
+            a * t.density_at(float(energy)) for a, t in zip(areas / areas.sum(), types, strict=True)
+        )
+        rows.append(row)
+    density = np.array(rows)
+    density /= cumulative_shell(RADIUS_DEG, density)[:, -1:]
+    return PsfTable(fine, RADIUS_DEG, density, origin)
+
+
+def band_energies(emin_mev: float, emax_mev: float) -> tuple[Float64, Float64]:
+    """Return nodes and weights in MeV of an integral over energy (Gauss-Legendre in ln E)."""
+    x, w = np.polynomial.legendre.leggauss(BAND_NODES)
+    centre, half = 0.5 * np.log(emin_mev * emax_mev), 0.5 * np.log(emax_mev / emin_mev)
+    energy = np.exp(centre + half * x)
+    return energy, w * half * energy
+
+
+def average_bands(table: PsfTable, exposure: Exposure, bands: Sequence[Band]) -> BandPsf:
+    """Average the PSF over each band with E^-index times the sky-averaged exposure."""
+    densities = np.zeros((len(bands), len(SPECTRAL_INDEX), len(table.radius_deg)))
+    mean = exposure.mean()[:, None]
+    for number, band in enumerate(bands):
+        energy, weight = band_energies(band.emin_gev * 1e3, band.emax_gev * 1e3)
+        rows = np.array([table.at(float(e)) for e in energy])
+        area = interpolate_energy(mean, exposure.energy_mev, energy)[:, 0]
+        for k, index in enumerate(SPECTRAL_INDEX):
+            photons = weight * area * (energy / energy[0]) ** -index
+            densities[number, k] = photons @ rows / photons.sum()
+    containment = cumulative_shell(table.radius_deg, densities)
+    total = containment[..., -1:].copy()
+    return BandPsf(
+        table.radius_deg,
+        SPECTRAL_INDEX,
+        densities / total,
+        np.maximum.accumulate(np.clip(containment / total, 0.0, 1.0), axis=-1),
+    )
