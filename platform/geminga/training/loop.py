@@ -137,13 +137,20 @@ def fit(
     Raises
     ------
     InputError
-        If there is no batch, or the loss is not finite.
+        If there is no batch, the loss is not finite, or the state is of another network.
     """
     device = torch.device(device)
     metrics = dict(metrics or {})
     model.to(device)
     if state is not None:
-        model.load_state_dict(state.model)
+        try:
+            model.load_state_dict(state.model)
+        except RuntimeError as error:
+            raise InputError(
+                "training state",
+                f"is of another network ({str(error).splitlines()[0]})",
+                "remove it to train from the start",
+            ) from error
     wrapped = wrap_model(model)
     optimiser = Adam(wrapped.parameters(), lr=settings.learning_rate)
     scheduler = ReduceLROnPlateau(

@@ -74,7 +74,12 @@ def load_state(path: Path) -> TrainState:
         raise InputError(
             str(path), f"format version {version}, this geminga reads {FORMAT_VERSION}", remedy
         )
-    return TrainState(**tree)
+    missing = TrainState.__dataclass_fields__.keys() - tree.keys()
+    if missing:
+        raise InputError(
+            str(path), f"is not a training state (no {', '.join(sorted(missing))})", remedy
+        )
+    return TrainState(**{name: tree[name] for name in TrainState.__dataclass_fields__})
 
 
 def _shallow(state: TrainState) -> dict[str, Any]:

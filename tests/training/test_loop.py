@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from geminga.config import Config, TrainingConfig
+from geminga.errors import InputError
+from geminga.networks import build_loss, build_miun
+from geminga.networks.losses import METRICS
+from geminga.training import Batch, EpochReport, TrainState, fit, load_state, save_state
+
+LOSS = build_loss("bce")
+
+
+class Linear(nn.Module):
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layers = nn.Sequential(
+                nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 1)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out[:, 0]
+
+
+def data(seed: int, n: int = 32) -> Batch:
+    x = torch.from_numpy(np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32))
+    return Batch((x,), (x.sum(dim=1) > 0).float())
+
+
+def training(epoch: int) -> Iterable[Batch]:
+    return [data(10 * epoch + i) for i in range(3)]
+
+
+def validation() -> Iterable[Batch]:
+    return [data(1000, 40), data(1001, 8)]
+
+
+def settings(**changes: object) -> TrainingConfig:
+    return TrainingConfig.model_validate({"epochs": 6, "learning_rate": 0.01, **changes})
+
+
+def constant(values: list[float]) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss with a slope whose value follows a list, one entry per call without gradients."""
+    queue = iter(values)
+
+    def loss(output: Tensor, _target: Tensor) -> Tensor:
+        return output.sum() * 0 + (next(queue) if not output.requires_grad else 1.0)
+
+    return loss
+
+
+def one() -> Iterable[Batch]:
+    return [data(1)]
+
+
+def test_it_learns_and_reports() -> None:
+    reports: list[EpochReport] = []
+    model = Linear()
+    result = fit(
+        model,
+        training,
+        validation,
+        settings(epochs=15),
+        loss=LOSS,
+        metrics={"right": lambda o, t: ((o > 0) == (t > 0)).float().mean()},
+        on_epoch=reports.append,
+    )
+    assert [r.epoch for r in reports] == list(range(1, 16))
+    assert reports[-1].valid_loss < 0.5 * reports[0].valid_loss
+    assert reports[-1].metrics["right"] > 0.9
+    assert set(reports[0].numbers()) == {
+        "epoch", "train_loss", "valid_loss", "valid_right", "learning_rate", "seconds"
+    }  # fmt: skip
+    assert result.history == [r.numbers() for r in reports]
+    assert not model.training
+
+
+def test_means_weigh_records_not_batches() -> None:
+    reports: list[EpochReport] = []
+    fit(
+        Linear(),
+        lambda _epoch: [data(1)],
+        validation,
+        settings(epochs=1),
+        loss=LOSS,
+        metrics={"size": lambda _o, t: torch.tensor(float(len(t)))},
+        on_epoch=reports.append,
+    )
+    assert reports[0].metrics["size"] == pytest.approx((40 * 40 + 8 * 8) / 48)
+
+
+def test_the_best_epoch_is_kept() -> None:
+    model = Linear()
+    states: list[TrainState] = []
+    result = fit(
+        model,
+        lambda _e: one(),
+        one,
+        settings(epochs=4),
+        loss=constant([3.0, 1.0, 2.0, 1.0]),
+        on_epoch=lambda r: states.append(r.state),
+    )
+    assert (result.best_epoch, result.best_loss) == (2, 1.0)
+    best = states[1].model
+    assert all(torch.equal(tensor, best[name]) for name, tensor in model.state_dict().items())
+    assert not all(torch.equal(best[name], states[3].model[name]) for name in best)
+
+
+@pytest.mark.parametrize(
+    ("patience", "rates"),
+    [(1, [1e-2, 1e-2, 1e-3, 1e-4]), (2, [1e-2, 1e-2, 1e-2, 1e-3]), (3, [1e-2] * 4)],
+)
+def test_the_rate_falls_after_epochs_without_gain(patience: int, rates: list[float]) -> None:
+    reports: list[EpochReport] = []
+    chosen = settings(epochs=4, plateau_patience=patience, min_learning_rate=1e-4)
+    fit(
+        Linear(), lambda _e: one(), one, chosen,
+        loss=constant([1.0] * 4), on_epoch=reports.append,
+    )  # fmt: skip
+    assert [r.learning_rate for r in reports] == pytest.approx(rates)
+
+
+def test_the_rate_has_a_floor_and_training_stops() -> None:
+    reports: list[EpochReport] = []
+    chosen = settings(epochs=30, plateau_patience=1, min_learning_rate=5e-3, stop_patience=5)
+    fit(
+        Linear(), lambda _e: one(), one, chosen,
+        loss=constant([1.0] * 30), on_epoch=reports.append,
+    )  # fmt: skip
+    assert [r.epoch for r in reports] == [1, 2, 3, 4, 5, 6]
+    assert reports[-1].learning_rate == pytest.approx(5e-3)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_resuming_gives_the_same_as_one_go(dropout: float, tmp_path: Path) -> None:
+    whole, part, rest = Linear(dropout), Linear(dropout), Linear(dropout)
+    expected = fit(whole, training, validation, settings(), loss=LOSS, seed=4)
+    path = tmp_path / "state.pt"
+
+    def save_early(report: EpochReport) -> None:
+        if report.epoch == 3:
+            save_state(path, report.state)
+
+    fit(part, training, validation, settings(epochs=5), loss=LOSS, seed=4, on_epoch=save_early)
+    torch.rand(7)
+    state = load_state(path)
+    assert state.epoch == 3
+    result = fit(rest, training, validation, settings(), loss=LOSS, seed=4, state=state)
+    assert [h["valid_loss"] for h in result.history] == [h["valid_loss"] for h in expected.history]
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), rest.parameters(), strict=True)
+    )
+
+
+def test_a_finished_state_trains_no_more() -> None:
+    model = Linear()
+    done = fit(model, training, validation, settings(epochs=2), loss=LOSS).state
+
+    def never(_epoch: int) -> Iterable[Batch]:
+        raise AssertionError
+
+    again = Linear()
+    result = fit(again, never, validation, settings(epochs=2), loss=LOSS, state=done)
+    assert len(result.history) == 2
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
+
+
+def test_workers_agree_on_means() -> None:
+    """A second worker with three times the records and twice the loss is in every figure."""
+    reports: list[EpochReport] = []
+    alone = fit(Linear(), lambda _e: one(), one, settings(epochs=1), loss=LOSS).history[0]
+
+    def with_other(values: Tensor) -> Tensor:
+        other = values * 3
+        if len(values) == 2:
+            other[0] *= 2
+        return (values + other) / 2
+
+    wrapped: list[nn.Module] = []
+
+    def wrap(model: nn.Module) -> nn.Module:
+        wrapped.append(model)
+        return model
+
+    fit(
+        Linear(), lambda _e: one(), one, settings(epochs=1),
+        loss=LOSS, on_epoch=reports.append, wrap_model=wrap, reduce_mean=with_other,
+    )  # fmt: skip
+    assert len(wrapped) == 1
+    assert reports[0].train_loss == pytest.approx(alone["train_loss"] * 7 / 4)
+
+
+def test_a_loss_that_is_not_finite_is_an_error() -> None:
+    with pytest.raises(
+        InputError, match=r"epoch 1: loss is 1 in training, nan in validation; lower"
+    ):
+        fit(Linear(), lambda _e: one(), one, settings(), loss=constant([math.nan]))
+
+
+def test_sets_without_records_are_an_error() -> None:
+    with pytest.raises(InputError, match="training set: holds no records"):
+        fit(Linear(), lambda _e: [], validation, settings(), loss=LOSS)
+    with pytest.raises(InputError, match="validation set: holds no records"):
+        fit(Linear(), training, lambda: [], settings(), loss=LOSS)
+
+
+def test_states_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    with pytest.raises(InputError, match="cannot be read"):
+        load_state(path)
+    for content in (b"", b"not a state", b"PK\x03\x04 nor this"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="is not a training state"):
+            load_state(path)
+    for tree in ({"format_version": 99}, [1, 2], {}):
+        torch.save(tree, path)
+        with pytest.raises(InputError, match=r"format version (99|None), this geminga reads 1"):
+            load_state(path)
+    torch.save({"format_version": 1, "epoch": 2}, path)
+    with pytest.raises(InputError, match="is not a training state"):
+        load_state(path)
+    torch.save({"code": Linear()}, path)
+    with pytest.raises(InputError, match="is not a training state"):
+        load_state(path)
+
+
+def test_the_state_of_another_network_is_refused() -> None:
+    state = fit(Linear(), lambda _e: one(), one, settings(epochs=1), loss=LOSS).state
+    with pytest.raises(InputError, match="is of another network"):
+        fit(nn.Linear(3, 1), training, validation, settings(), loss=LOSS, state=state)
+
+
+@pytest.mark.parametrize("loss", ["bce", "bce_dice"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_tiny_miun_learns_one_batch_by_heart(loss: str, precision: str, config2: Config) -> None:
+    rng = np.random.default_rng(0)
+    target = np.zeros((4, 64, 64), dtype=np.uint8)
+    for patch in target:
+        for row, column in rng.integers(6, 58, (3, 2)):
+            patch[row - 4 : row + 5, column - 4 : column + 5] = 1
+    fine = rng.poisson(0.1 + 2.0 * target).astype(np.float32)
+    coarse = fine.reshape(4, 32, 2, 32, 2).sum(axis=(2, 4)) + rng.poisson(1.0, (4, 32, 32))
+    images = (torch.from_numpy(coarse.astype(np.float32)), torch.from_numpy(fine))
+    batch = Batch(images, torch.from_numpy(target))
+    reports: list[EpochReport] = []
+    chosen = settings(epochs=2, learning_rate=0.01, precision=precision)
+    fit(
+        build_miun(config2),
+        lambda _epoch: [batch] * 40,
+        lambda: [batch],
+        chosen,
+        loss=build_loss(loss, "miun"),
+        metrics=METRICS["miun"],
+        on_epoch=reports.append,
+    )
+    with torch.no_grad():
+        start = float(build_loss(loss)(build_miun(config2)(*images), batch.target))
+    assert reports[-1].valid_loss < start / 3
+    assert reports[-1].metrics["mask_overlap"] > 0.8
