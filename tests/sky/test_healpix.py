@@ -1,0 +1,375 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import healpy as hp
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from geminga.bands import Band
+from geminga.config import Config, ObservedConfig
+from geminga.errors import InputError
+from geminga.geometry import separation_deg, unit_vectors
+from geminga.seeds import Stage, generator
+from geminga.sky.fits_input import equatorial_from_galactic
+from geminga.sky.healpix import read_counts, uniform_in_pixels, write_counts
+from geminga.sky.photons import Photons, empty_photons
+
+NSIDE = 16
+KEV = [1e6, 3e6, 10e6, 30e6]
+"""Channel edges: 1-3, 3-10 and 10-30 GeV, which fill the bands 1-3 and 3-30 GeV."""
+
+
+def random_photons(n: int, seed: int = 0) -> Photons:
+    rng = np.random.default_rng(seed)
+    xyz = rng.normal(size=(n, 3))
+    xyz /= np.linalg.norm(xyz, axis=1, keepdims=True)
+    return Photons(
+        xyz.astype(np.float32), rng.integers(0, 2, n).astype(np.int8), np.zeros(n, np.int8)
+    )
+
+
+def write_map(
+    path: Path,
+    counts: Any,
+    edges_kev: list[float] | None = KEV,
+    pixels: Any = None,
+    names: list[str] | None = None,
+    **header: object,
+) -> Path:
+    columns = [] if pixels is None else [fits.Column("PIX", "J", array=np.asarray(pixels))]
+    for number, values in enumerate(counts, start=1):
+        name = f"CHANNEL{number}" if names is None else names[number - 1]
+        columns.append(fits.Column(name, "D", array=np.asarray(values, dtype=float)))
+    skymap = fits.BinTableHDU.from_columns(columns, name="SKYMAP")
+    skymap.header.update(PIXTYPE="HEALPIX", ORDERING="RING", COORDSYS="GAL", NSIDE=NSIDE)
+    for key, value in header.items():
+        if value is None:
+            skymap.header.remove(key)
+        else:
+            skymap.header[key] = value
+    hdus = [fits.PrimaryHDU(), skymap]
+    if edges_kev is not None:
+        low, high = np.array(edges_kev[:-1]), np.array(edges_kev[1:])
+        columns = [
+            fits.Column("E_MIN", "E", array=low, unit="keV"),
+            fits.Column("E_MAX", "E", array=high, unit="keV"),
+        ]
+        hdus.append(fits.BinTableHDU.from_columns(columns, name="EBOUNDS"))
+    fits.HDUList(hdus).writeto(path)
+    return path
+
+
+def random_counts(channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).poisson(0.7, size=(channels, hp.nside2npix(NSIDE)))
+
+
+def observed(**settings: Any) -> ObservedConfig:
+    return ObservedConfig(counts=("counts.fits",), **settings)
+
+
+def with_observed(config: Config, **settings: Any) -> Config:
+    return config.model_copy(update={"observed": observed(**settings)})
+
+
+def test_each_count_stays_in_its_pixel_and_band(tmp_path: Path, config2: Config):
+    counts = random_counts()
+    photons = read_counts([write_map(tmp_path / "a.fits", counts)], config2)
+    for band, expected in enumerate([counts[0], counts[1] + counts[2]]):
+        mine = photons.xyz[photons.band == band].astype(float)
+        found = np.bincount(hp.vec2pix(NSIDE, *mine.T), minlength=hp.nside2npix(NSIDE))
+        # Single precision may carry a photon over a pixel's border, at most a handful.
+        assert np.abs(found - expected).sum() <= 4
+    assert photons.origin["files"] == "a.fits"
+
+
+def test_nested_and_ring_maps_give_the_same_photons(tmp_path: Path, config2: Config):
+    counts = random_counts()
+    ring = read_counts([write_map(tmp_path / "r.fits", counts)], config2)
+    nested = write_map(tmp_path / "n.fits", hp.reorder(counts, r2n=True), ORDERING="NESTED")
+    again = read_counts([nested], config2)
+    for band in (0, 1):
+        a, b = (p.xyz[p.band == band].astype(float) for p in (ring, again))
+        np.testing.assert_allclose(
+            np.bincount(hp.vec2pix(4, *a.T), minlength=192),
+            np.bincount(hp.vec2pix(4, *b.T), minlength=192),
+            atol=1,
+        )
+
+
+def test_equatorial_maps_rotate_the_photons_themselves(tmp_path: Path, config2: Config):
+    counts = random_counts()
+    galactic = read_counts([write_map(tmp_path / "g.fits", counts)], config2)
+    equatorial = read_counts([write_map(tmp_path / "e.fits", counts, COORDSYS="EQU")], config2)
+    turned = equatorial_from_galactic(equatorial.xyz.astype(float))
+    assert separation_deg(turned, galactic.xyz).max() < 2e-5
+
+
+def test_a_source_in_an_equatorial_map_lands_at_its_galactic_place(tmp_path: Path, config2: Config):
+    counts = np.zeros((3, hp.nside2npix(NSIDE)))
+    pixel = hp.ang2pix(NSIDE, 83.633, 22.0145, lonlat=True)
+    counts[:, pixel] = 1000
+    photons = read_counts([write_map(tmp_path / "e.fits", counts, COORDSYS="EQU")], config2)
+    crab = unit_vectors(np.array([184.5575]), np.array([-5.7843]))
+    assert len(photons) == 3000
+    assert separation_deg(photons.xyz, crab).max() < 2 * np.degrees(hp.max_pixrad(NSIDE))
+
+
+def test_draws_are_uniform_inside_a_pixel():
+    rng = generator(1, Stage.HEALPIX_JITTER)
+    for pixel in (0, 700, 3000):
+        vectors = uniform_in_pixels(NSIDE, np.full(16_000, pixel), rng)
+        assert np.all(hp.vec2pix(NSIDE, *vectors.T, nest=True) == pixel)
+        children = hp.vec2pix(4 * NSIDE, *vectors.T, nest=True) - 16 * pixel
+        shares = np.bincount(children, minlength=16)
+        assert shares.shape == (16,)
+        # Chi-square of 15 degrees of freedom, one in 10^5.
+        assert np.sum((shares - 1000) ** 2 / 1000) < 50
+
+
+def test_the_same_seed_gives_the_same_photons(tmp_path: Path, config2: Config):
+    path = write_map(tmp_path / "a.fits", random_counts())
+    first, second = read_counts([path], config2), read_counts([path], config2)
+    np.testing.assert_array_equal(first.xyz, second.xyz)
+    np.testing.assert_array_equal(first.year, second.year)
+    other = read_counts([path], config2.model_copy(update={"seed": 1}))
+    assert not np.array_equal(first.xyz, other.xyz)
+
+
+def test_years_are_shared_out_equally(tmp_path: Path, config2: Config):
+    photons = read_counts([write_map(tmp_path / "a.fits", random_counts())], config2)
+    shares = np.bincount(photons.year, minlength=4) / len(photons)
+    np.testing.assert_allclose(shares, 0.25, atol=0.03)
+
+
+def test_round_trip_through_files(tmp_path: Path, config2: Config, bands2: tuple[Band, ...]):
+    photons = random_photons(20_000)
+    photons.band[:100] = -1
+    paths = write_counts(photons, bands2, tmp_path)
+    assert [path.name for path in paths] == ["counts_nside64.fits", "counts_nside128.fits"]
+    back = read_counts(paths, config2)
+    assert len(back) == 19_900
+    for number, band in enumerate(bands2):
+        maps = [
+            np.bincount(
+                hp.vec2pix(band.nside, *p.xyz[p.band == number].astype(float).T),
+                minlength=hp.nside2npix(band.nside),
+            )
+            for p in (photons, back)
+        ]
+        assert np.abs(maps[0] - maps[1]).sum() <= 4
+    # Written again from what was read, the maps stay: every photon is still in its pixel.
+    again = write_counts(back, bands2, tmp_path / "again")
+    with fits.open(paths[0]) as a, fits.open(again[0]) as b:
+        assert np.abs(a[1].data["CHANNEL1"] - b[1].data["CHANNEL1"]).sum() <= 4
+        assert a["EBOUNDS"].data["E_MIN"][0] == 1e6
+
+
+def test_bands_of_one_nside_share_a_file(tmp_path: Path, bands2: tuple[Band, ...]):
+    bands = [band.model_copy(update={"nside": 32}) for band in bands2]
+    (path,) = write_counts(random_photons(100), bands, tmp_path)
+    with fits.open(path) as hdus:
+        assert hdus["SKYMAP"].columns.names == ["CHANNEL1", "CHANNEL2"]
+        assert hdus["SKYMAP"].header["COORDSYS"] == "GAL"
+        assert hdus["SKYMAP"].header["ORDERING"] == "RING"
+        total = sum(hdus["SKYMAP"].data[name].sum() for name in hdus["SKYMAP"].columns.names)
+        assert total == 100
+
+
+def test_no_photons_round_trip(tmp_path: Path, config2: Config, bands2: tuple[Band, ...]):
+    photons = read_counts(write_counts(empty_photons(), bands2, tmp_path), config2)
+    assert len(photons) == 0
+    assert photons.xyz.shape == (0, 3)
+
+
+def test_partial_sky_with_explicit_pixels(tmp_path: Path, config2: Config):
+    pixels = np.arange(500, 600)
+    counts = np.ones((3, 100))
+    path = write_map(tmp_path / "a.fits", counts, pixels=pixels, INDXSCHM="EXPLICIT")
+    photons = read_counts([path], config2)
+    assert len(photons) == 300
+    assert np.isin(hp.vec2pix(NSIDE, *photons.xyz.astype(float).T), pixels).mean() > 0.98
+
+
+def test_one_map_per_band_with_the_energy_keywords(tmp_path: Path, config2: Config):
+    paths = []
+    for number, (low, high) in enumerate([(1000, 3000), (3000, 30000)]):
+        path = tmp_path / f"{number}.fits"
+        dss = {"DSTYP1": "ENERGY", "DSUNI1": "MeV", "DSVAL1": f"{low}:{high}"}
+        paths.append(write_map(path, random_counts(1), None, names=["COUNTS"], **dss))
+    photons = read_counts(paths, config2)
+    np.testing.assert_array_equal(np.bincount(photons.band), 2 * [random_counts(1).sum()])
+
+
+def test_channels_outside_every_band_are_left_out(tmp_path: Path, config2: Config):
+    counts = random_counts(5)
+    path = write_map(tmp_path / "a.fits", counts, [0.5e6, *KEV, 90e6])
+    assert len(read_counts([path], config2)) == counts[1:4].sum()
+
+
+def test_rows_of_many_pixels_as_healpy_writes_them(tmp_path: Path, config2: Config):
+    path = tmp_path / "a.fits"
+    counts = random_counts(2)
+    hp.write_map(
+        path,
+        counts.astype(np.float64),
+        coord="G",
+        dtype=np.float64,
+        column_names=["CHANNEL1", "CHANNEL2"],
+        extra_header=[],
+    )
+    edges = fits.BinTableHDU.from_columns(
+        [
+            fits.Column("E_MIN", "D", array=[1e6, 3e6]),
+            fits.Column("E_MAX", "D", array=[3e6, 30e6]),
+        ],
+        name="EBOUNDS",
+    )
+    with fits.open(path) as hdus:
+        hdus.append(edges)
+        hdus.writeto(tmp_path / "b.fits")
+    assert len(read_counts([tmp_path / "b.fits"], config2)) == counts.sum()
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"COORDSYS": "ECL"}, "COORDSYS = 'ECL' is not a known frame"),
+        ({"COORDSYS": None}, "COORDSYS = '' is not a known frame"),
+        ({"ORDERING": "SPIRAL"}, "ORDERING = 'SPIRAL' is not known"),
+        ({"ORDERING": None}, "ORDERING = '' is not known"),
+        ({"NSIDE": 32}, "3072 pixels do not fit NSIDE = 32"),
+        ({"NSIDE": 12}, "NSIDE = 12 is not a power of two"),
+        ({"NSIDE": "many"}, "NSIDE = 'many' is not a power of two"),
+        ({"NSIDE": None}, "NSIDE = None is not a power of two"),
+        ({"NSIDE": None, "ORDER": -1}, "NSIDE = None is not a power of two"),
+        ({"INDXSCHM": "SPARSE"}, "INDXSCHM = 'SPARSE'"),
+        ({"INDXSCHM": "EXPLICIT"}, "INDXSCHM = 'EXPLICIT'"),
+    ],
+)
+def test_wrong_keywords(tmp_path: Path, config2: Config, header: dict[str, object], message: str):
+    path = write_map(tmp_path / "a.fits", random_counts(), **header)
+    with pytest.raises(InputError, match=message):
+        read_counts([path], config2)
+
+
+def test_the_order_keyword_stands_in_for_nside(tmp_path: Path, config2: Config):
+    path = write_map(tmp_path / "a.fits", random_counts(), NSIDE=None, ORDER=4)
+    assert len(read_counts([path], config2)) == random_counts().sum()
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.5, np.nan, np.inf])
+def test_values_that_are_no_counts(tmp_path: Path, config2: Config, value: float):
+    counts = random_counts().astype(float)
+    counts[1, 7] = value
+    path = write_map(tmp_path / "a.fits", counts)
+    with pytest.raises(InputError, match=f"CHANNEL2: 1 pixels hold no count.*row 7.* {value}"):
+        read_counts([path], config2)
+
+
+@pytest.mark.parametrize("pixels", [[0, 1, 1], [0, 1, 3072], [-1, 0, 1]])
+def test_wrong_explicit_pixels(tmp_path: Path, config2: Config, pixels: list[int]):
+    path = write_map(tmp_path / "a.fits", np.ones((3, 3)), pixels=pixels, INDXSCHM="EXPLICIT")
+    with pytest.raises(InputError, match=r"names pixels twice|do not fit NSIDE = 16"):
+        read_counts([path], config2)
+
+
+def test_a_channel_cut_by_a_band_edge(tmp_path: Path, config2: Config):
+    path = write_map(tmp_path / "a.fits", random_counts(), [1e6, 4e6, 10e6, 30e6])
+    with pytest.raises(InputError, match="1-4 GeV are cut by an edge of band 1-3 GeV"):
+        read_counts([path], config2)
+
+
+def test_a_band_that_is_not_filled(tmp_path: Path, config2: Config):
+    path = write_map(tmp_path / "a.fits", random_counts(2), [1e6, 3e6, 10e6])
+    with pytest.raises(InputError, match="no channel holds 10 GeV, inside band 3-30 GeV"):
+        read_counts([path], config2)
+
+
+def test_the_same_map_twice(tmp_path: Path, config2: Config):
+    path = write_map(tmp_path / "a.fits", random_counts())
+    with pytest.raises(InputError, match="1-3 GeV appear twice"):
+        read_counts([path, path], config2)
+
+
+def test_edges_that_do_not_fit_the_channels(tmp_path: Path, config2: Config):
+    short = write_map(tmp_path / "a.fits", random_counts(), KEV[:3])
+    with pytest.raises(InputError, match="EBOUNDS has 2 rows for 3 channels"):
+        read_counts([short], config2)
+    none = write_map(tmp_path / "b.fits", random_counts(), None)
+    with pytest.raises(InputError, match="no EBOUNDS table for its 3 channels"):
+        read_counts([none], config2)
+
+
+def test_columns_that_are_no_channels(tmp_path: Path, config2: Config):
+    path = write_map(tmp_path / "a.fits", random_counts(2), names=["RED", "BLUE"])
+    with pytest.raises(InputError, match="no column CHANNEL1 and 2 other columns"):
+        read_counts([path], config2)
+
+
+def test_files_that_are_no_maps(tmp_path: Path, config2: Config):
+    with pytest.raises(InputError, match="names no file"):
+        read_counts([], config2)
+    with pytest.raises(InputError, match="does not exist"):
+        read_counts([tmp_path / "none.fits"], config2)
+    path = tmp_path / "a.fits"
+    path.write_bytes(b"hello" * 1000)
+    with pytest.raises(InputError, match="not a readable FITS file"):
+        read_counts([path], config2)
+    fits.PrimaryHDU().writeto(tmp_path / "b.fits")
+    with pytest.raises(InputError, match="no HEALPix table"):
+        read_counts([tmp_path / "b.fits"], config2)
+    whole = write_map(tmp_path / "c.fits", random_counts())
+    whole.write_bytes(whole.read_bytes()[:40_000])
+    with pytest.raises(InputError, match="truncated"):
+        read_counts([whole], config2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_zenith_deg": 100.0}, "zenith angles up to 105.0, above max_zenith_deg 100"),
+        ({"event_class_bits": (10,)}, r"event class bits \[7\], not event_class_bits \[10\]"),
+        ({"event_type_bits": (0,)}, r"event type bits \[0, 1\], not event_type_bits \[0\]"),
+        ({"time_range_met_s": (0.0, 1.0)}, "cannot be cut to time_range_met_s"),
+    ],
+)
+def test_cuts_that_a_map_cannot_take_any_more(
+    tmp_path: Path, config2: Config, settings: dict[str, Any], message: str
+):
+    dss = {
+        "DSTYP1": "BIT_MASK(EVENT_CLASS,128,P8R2)",
+        "DSVAL1": "1:1",
+        "DSTYP2": "BIT_MASK(EVENT_TYPE,3,P8R2)",
+        "DSVAL2": "1:1",
+        "DSTYP3": "ZENITH_ANGLE",
+        "DSVAL3": "0:105",
+    }
+    path = write_map(tmp_path / "a.fits", random_counts(), **dss)
+    with pytest.raises(InputError, match=message):
+        read_counts([path], with_observed(config2, **settings))
+    made = {"max_zenith_deg": 105.0, "event_class_bits": (7,), "event_type_bits": (0, 1)}
+    assert len(read_counts([path], with_observed(config2, **made))) == random_counts().sum()
+
+
+@pytest.mark.data
+def test_3fhl_counts_cube(lat_data: Path, config2: Config):
+    path = lat_data / "events" / "fermi_3fhl_counts_cube_hpx.fits.gz"
+    tree = config2.model_dump()
+    for band, (low, high) in zip(tree["bands"], [(10, 18.651314), (18.651314, 2000)], strict=True):
+        band.update(emin_gev=low, emax_gev=high)
+    config = Config.model_validate(tree)
+    photons = read_counts([path], config)
+    assert len(photons) == 696_519
+    _, lat = photons.lon_lat()
+    # Bright in the Galactic plane, so the rotation from equatorial is the right way round.
+    plane = np.abs(lat) < 5
+    assert plane.mean() > 2.5 * np.sin(np.radians(5))
+    vela = unit_vectors(np.array([263.55]), np.array([-2.79]))
+    around = separation_deg(photons.xyz[photons.band == 0], vela)
+    assert np.sum(around < 1) > 4 * np.sum((around > 2) & (around < np.sqrt(5)))
+    tree["bands"][0]["emax_gev"] = tree["bands"][1]["emin_gev"] = 20.0
+    with pytest.raises(InputError, match="cut by an edge of band 10-20 GeV"):
+        read_counts([path], Config.model_validate(tree))
