@@ -68,10 +68,16 @@ def class_probabilities(
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
-            rows = slice(start, start + batch_size)
-            counts = torch.from_numpy(np.ascontiguousarray(stacked[rows])).to(device)
-            latitude = torch.from_numpy(images.lat_deg[rows].astype(np.float32)).to(device)
-            result[rows] = model(counts, latitude).double().cpu().numpy()
+            n = min(batch_size, len(images) - start)
+            # Always full batches: a detection's figures do not depend on how many others there are.
+            counts = np.zeros((batch_size, *stacked.shape[1:]), dtype=np.float32)
+            latitude = np.zeros(batch_size, dtype=np.float32)
+            counts[:n] = stacked[start : start + n]
+            latitude[:n] = images.lat_deg[start : start + n]
+            logits = model(
+                torch.from_numpy(counts).to(device), torch.from_numpy(latitude).to(device)
+            )
+            result[start : start + n] = logits[:n].double().cpu().numpy()
     model.train(was_training)
     result += log_weight
     result -= result.max(axis=1, keepdims=True, initial=-np.inf)
