@@ -235,6 +235,18 @@ def test_photons_outside_the_good_time_are_logged(
     assert "8 photons lie outside the time" in caplog.text
 
 
+def test_reading_in_parts_changes_nothing(
+    tmp_path: Path, config2: Config, monkeypatch: pytest.MonkeyPatch
+):
+    path = write_events(tmp_path / "a.fits")
+    asked = observed(event_class_bits=(7,), event_type_bits=(0,), max_zenith_deg=90.0)
+    whole = read_events([path], asked, config2)
+    monkeypatch.setattr("geminga.sky.ft1._CHUNK", 7)
+    parts = read_events([path], asked, config2)
+    for name in ("xyz", "band", "year"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+
+
 def test_two_files_are_one_observation(tmp_path: Path, config2: Config):
     paths = [write_events(tmp_path / name) for name in ("a.fits", "b.fits")]
     assert len(read_events(paths, observed(), config2)) == 2 * N
