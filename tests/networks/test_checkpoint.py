@@ -38,6 +38,7 @@ class Wrapper(nn.Module):
 @KINDS
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_round_trip(kind: Kind, wrapped: bool, config2: Config, tmp_path: Path) -> None:
+    torch.manual_seed(0)
     model = BUILD[kind](config2)
     for buffer in model.buffers():
         buffer += 1

@@ -41,6 +41,11 @@ def classifier_case(
     return build_classifier(config), (images, latitude), (n, len(config.classes) + 1)
 
 
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
 CASES = pytest.mark.parametrize("case", [miun_case, classifier_case])
 BANDS = pytest.mark.parametrize("which", ["two bands", "one band"])
 Case = Callable[[Config], tuple[nn.Module, tuple[Tensor, ...], tuple[int, ...]]]
