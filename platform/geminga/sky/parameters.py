@@ -76,6 +76,8 @@ def plec_parameters(own: pd.DataFrame) -> dict[str, Float64]:
 
 def power_law_parameters(own: pd.DataFrame) -> dict[str, Float64]:
     """Return log_flux, index, curvature and log_pivot of 2FHL rows, which are power laws."""
+    # The catalogue's fits stop at an index of 15: those say only that it is steep.
+    own = own[own["Spectral_Index"] < 14.9]
     log_flux = np.log10(own["Flux50"].to_numpy())
     # A few photons measure Gamma - 1 with a constant relative error: Gaussian in the logarithm.
     excess = own["Spectral_Index"].to_numpy() - 1.0
