@@ -8,7 +8,7 @@ import pandas as pd
 from geminga.arrays import Float32, Float64, Int32, Int64
 from geminga.compiled import compiled
 from geminga.config import LocalisationConfig
-from geminga.localisation.scores import checked_maps, disk_kernel_scores
+from geminga.localisation.scores import checked_maps, disk_area, disk_kernel_scores
 from geminga.localisation.tables import check_patches, patch_detections
 
 _PATCHES_AT_ONCE = 64  # bounds the memory of the score maps: 4 MiB at 128 pixels
@@ -109,9 +109,12 @@ def _measure(
 
 @compiled
 def _find_groups(
-    scores: Float32, threshold: float, step: float, max_radius: float, halvings: int
+    scores: Float32, threshold: float, step: float, max_radius: float, highest: float, halvings: int
 ) -> tuple[Int64, Float64]:
-    """Return (patch, (row, column, score, pixels)) of every group of every map."""
+    """Return (patch, (row, column, score, pixels)) of every group of every map.
+
+    `highest` is the highest score possible, that of a kernel full of ones.
+    """
     patches, n, _ = scores.shape
     size = n * n
     # No more than one 8-connected group fits in a square of 2 x 2 pixels.
@@ -120,6 +123,10 @@ def _find_groups(
     waiting, lengths = np.zeros(size, np.int32), np.empty(most, np.int32)
     stack = np.empty((most + 1, 2), np.int32)
     levels, steps = np.empty(most + 1), np.empty(most + 1)
+    # What a group was when it first was compact: it stands if no split comes of rising further.
+    compact, kept = np.empty((most + 1, 4)), np.zeros(most + 1, np.bool_)
+    result = np.empty(4)
+    smallest = step / 2.0**halvings
     patch_of, found = np.empty(1024, np.int64), np.empty((1024, 4))
     count = 0
     for patch in range(patches):
@@ -139,16 +146,24 @@ def _find_groups(
         end = above
         for g in range(groups - 1, -1, -1):  # last first, so that groups come out in scan order
             stack[depth, 0], stack[depth, 1] = end - lengths[g], end
-            levels[depth], steps[depth] = threshold, step
+            levels[depth], steps[depth], kept[depth] = threshold, step, False
             end -= lengths[g]
             depth += 1
         while depth > 0:
             depth -= 1
             start, end = stack[depth, 0], stack[depth, 1]
-            level, rise = levels[depth], steps[depth]
+            level, rise, known = levels[depth], steps[depth], kept[depth]
+            result[:] = compact[depth]
+            radius = _radius(pixels, start, end, n)
+            if radius <= max_radius and not known:
+                _measure(score, level, pixels, start, end, result)
+                known = True
+            # A single disk's group shrinks about linearly on the way to the highest score.
+            allowed = max_radius
+            if level > threshold:
+                allowed *= max(highest - level, 0.0) / (highest - threshold)
             groups = 0
-            if _radius(pixels, start, end, n) > max_radius:
-                smallest = step / 2.0**halvings
+            if radius > allowed:
                 while groups == 0 and rise >= smallest:
                     serial += 1
                     groups = _split_segment(
@@ -157,12 +172,14 @@ def _find_groups(
                     if groups == 0:
                         rise /= 2.0
             if groups == 0:
+                if not known:
+                    _measure(score, level, pixels, start, end, result)
                 if count == patch_of.size:
                     longer, wider = np.empty(2 * count, np.int64), np.empty((2 * count, 4))
                     longer[:count], wider[:count] = patch_of, found
                     patch_of, found = longer, wider
                 patch_of[count] = patch
-                _measure(score, level, pixels, start, end, found[count])
+                found[count] = result
                 count += 1
                 continue
             end = start
@@ -171,6 +188,8 @@ def _find_groups(
             for g in range(groups - 1, -1, -1):
                 stack[depth, 0], stack[depth, 1] = end - lengths[g], end
                 levels[depth], steps[depth] = level + rise, rise
+                kept[depth] = known and groups == 1
+                compact[depth] = result
                 end -= lengths[g]
                 depth += 1
     return patch_of[:count].copy(), found[:count].copy()
@@ -189,9 +208,9 @@ def find_sources(
     The map is summed over the disk kernel; 8-connected groups of pixels with a score of at least
     ``threshold`` are sources. A group with a pixel farther than ``max_group_radius_px`` from its
     centre is taken again at a threshold higher by ``threshold_step``, each part on its own, until
-    every part is compact. A step that would leave nothing is halved, twice at most; what then
-    still does not split is one source at the last threshold it survived. A source's position is
-    the centroid of the score above the last threshold, its score the highest of its pixels.
+    every part is compact or nothing is left: then the group is one source at the last threshold
+    it survived. A source's position is the centroid of the score above the threshold at which it
+    became compact, its score the highest of its pixels.
 
     Parameters
     ----------
@@ -220,9 +239,11 @@ def find_sources(
 
     Notes
     -----
-    Thesis, section on localisation: threshold 30 of 69, step 10, radius 5 px. The halved last
-    step is an addition: two full disks 8 px apart (0.6 deg) join at a score of 65 of 69, which
-    steps of 10 pass over.
+    Thesis, section on localisation: threshold 30 of 69, step 10, radius 5 px. Two additions, for
+    groups that did not pass at the first threshold: a step that would leave nothing is halved,
+    twice at most; and a part that is compact but wider than a single disk would be so near the
+    highest score still has to show that it does not split. Two full disks 8 px apart (0.6 deg)
+    join at 65 of 69, in a group of less than 5 px, and would be one source between them.
     """
     maps = checked_maps(maps)
     check_patches(len(maps), patch_ids, frames)
@@ -237,6 +258,7 @@ def find_sources(
             settings.threshold,
             settings.threshold_step,
             settings.max_group_radius_px,
+            float(disk_area(settings.kernel_radius_px)),
             _HALVINGS,
         )
         patch.append(part + first)
