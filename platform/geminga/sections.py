@@ -54,7 +54,7 @@ class SkyConfig(Section):
     max_photon_flux: Positive | None = Field(
         None, description="sources above this photon flux (first band up, ph/cm2/s) are redrawn"
     )
-    years: AtLeastOne = Field(10, description="number of equal time bins")
+    years: AtLeastOne = Field(10, le=127, description="number of equal time bins")
     interstellar: str = Field("builtin", description="'builtin' or path of a FITS mapcube")
     interstellar_norm_scatter: Fraction = Field(
         0.1, description="scatter of ln(norm) of the diffuse components between training skies"
