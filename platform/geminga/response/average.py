@@ -50,9 +50,7 @@ class TypeResponse:
         """Return the averaged area in cm2 at any energies, log-log interpolated."""
         return np.asarray(
             np.exp(
-                np.interp(
-                    np.log(energy_mev), np.log(self.area_energy_mev), np.log(self.area_cm2)
-                )
+                np.interp(np.log(energy_mev), np.log(self.area_energy_mev), np.log(self.area_cm2))
             )
         )
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-import healpy
 import numpy as np
 
 from geminga.arrays import Float64
 from geminga.bands import Band, edges_mev
 from geminga.config import Config, data_path
-from geminga.errors import InputError
 from geminga.response.average import TypeResponse, caldb_types
 from geminga.response.builtin import builtin_types, load_tables, pattern_exposure
 from geminga.response.caldb import check_event_types
@@ -68,15 +66,9 @@ def build_response(config: Config) -> Response:
     """
     settings = config.response
     check_event_types(settings.event_types)
-    if not healpy.isnsideok(settings.exposure_nside, nest=True):
-        raise InputError(
-            "response.exposure_nside", f"{settings.exposure_nside} is not a power of two", "use 32"
-        )
     types, origin = _types(config)
     if settings.exposure_cube is None:
-        exposure_origin = (
-            f"built-in pattern in declination, {settings.duration_years:g} yr, times area of {origin}"
-        )
+        exposure_origin = f"built-in pattern in declination, {settings.duration_years:g} yr, times area of {origin}"
         log.info("no response.exposure_cube: %s", exposure_origin)
         exposure = pattern_exposure(
             types, settings.duration_years, settings.exposure_nside, exposure_origin

@@ -21,8 +21,8 @@ from geminga.response.exposure import Exposure, galactic_to_equatorial, map_cent
 from geminga.response.king import scale_rad
 
 SECONDS_PER_YEAR = 365.25 * 86400.0
-# ln(density) is stored in these steps: 0.05 % of the density.
-LN_STEP = 1e-3
+# ln(density) is stored in these steps: 0.005 % of the density.
+LN_STEP = 1e-4
 TABLE = "builtin.npz"
 
 
@@ -64,7 +64,7 @@ class BuiltinTables:
 def encode(tables: BuiltinTables) -> dict[str, NDArray[np.generic]]:
     """Return the arrays to store: profiles as differences of steps, which compress well."""
     steps = np.rint(tables.ln_profile / LN_STEP).astype(np.int32)
-    differences = np.diff(steps, axis=-1, prepend=0).astype(np.int16)
+    differences = np.diff(steps, axis=-1, prepend=0)
     return {
         "names": np.array(tables.names),
         "area_energy_mev": tables.area_energy_mev,
@@ -142,7 +142,9 @@ def _decode(tables: BuiltinTables, number: int, event_type: str) -> TypeResponse
         x = np.radians(RADIUS_DEG) / scale
         # Nearer than the first node the profile is flat; the last node lies beyond 30 deg.
         inside = np.log(np.maximum(x, tables.scaled_angle[0]))
-        densities.append(np.exp(CubicSpline(ln_x, row)(inside)) / scale**2)
+        density = np.exp(CubicSpline(ln_x, row)(inside)) / scale**2
+        # Steps of the stored numbers must not make the flat centre rise outwards.
+        densities.append(np.minimum.accumulate(density))
     return TypeResponse(
         event_type,
         tables.area_energy_mev,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +12,11 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
 
 from geminga.arrays import Float64
 from geminga.errors import InputError
 from geminga.response.king import PARAMETERS, KingTable, bracket
-
-log = logging.getLogger(__name__)
 
 # Event types of one file hold every photon once; types of different files overlap.
 EVENT_TYPE_FILES = {
@@ -57,11 +57,21 @@ def open_fits(path: Path, remedy: str) -> Iterator[Any]:
     """
     try:
         # Memory mapping would put off the discovery of a truncated file past this block.
-        with fits.open(path, memmap=False) as hdus:
-            yield hdus
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*truncated", category=AstropyUserWarning)
+            with fits.open(path, memmap=False) as hdus:
+                yield hdus
     except FileNotFoundError as error:
         raise InputError(str(path), "not found", remedy) from error
-    except (OSError, TypeError, ValueError, IndexError, EOFError) as error:
+    except (
+        OSError,
+        TypeError,
+        ValueError,
+        IndexError,
+        EOFError,
+        zlib.error,
+        AstropyUserWarning,
+    ) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise InputError(str(path), f"is not a sound FITS file ({text})", remedy) from error
 
@@ -103,7 +113,10 @@ def caldb_file(folder: Path, kind: str, irf: str, partition: str) -> Path:
     if below:
         return below[0]
     there = sorted(
-        {p.name[len(kind) + 1 : -len(partition) - 6] for p in folder.rglob(f"{kind}_*_{partition}.fits")}
+        {
+            p.name[len(kind) + 1 : -len(partition) - 6]
+            for p in folder.rglob(f"{kind}_*_{partition}.fits")
+        }
     )
     raise InputError(
         f"{folder}",
@@ -132,7 +145,11 @@ def read_king(folder: Path, irf: str, event_type: str) -> KingTable:
             _table(hdus, f"PSF_SCALING_PARAMS_{event_type}", path), "PSFSCALE", path
         ).ravel()
     return KingTable(
-        event_type, energy, costheta, parameters, (float(scale[0]), float(scale[1]), float(scale[2]))
+        event_type,
+        energy,
+        costheta,
+        parameters,
+        (float(scale[0]), float(scale[1]), float(scale[2])),
     )
 
 

@@ -18,6 +18,7 @@ from geminga.response.caldb import open_fits
 log = logging.getLogger(__name__)
 
 FRAMES = {"GAL": "G", "G": "G", "EQU": "C", "CEL": "C", "C": "C"}
+FRAME_NAMES = {"G": "Galactic", "C": "equatorial"}
 REMEDY = "use a HEALPix cube written by gtexpcube2"
 
 
@@ -59,9 +60,7 @@ class Exposure:
         return np.asarray(self.maps_cm2_s.mean(axis=1, dtype=np.float64))
 
 
-def interpolate_energy(
-    values: Float64, energy_mev_nodes: Float64, target_mev: Float64
-) -> Float64:
+def interpolate_energy(values: Float64, energy_mev_nodes: Float64, target_mev: Float64) -> Float64:
     """Interpolate log-log in energy.
 
     Parameters
@@ -118,8 +117,9 @@ def map_centres(nside: int) -> tuple[Float64, Float64]:
 def read_exposure_cube(path: Path, nside: int) -> Exposure:
     """Read a gtexpcube2 HEALPix cube and turn it to Galactic RING.
 
-    Older gtexpcube2 wrote no COORDSYS; such a cube is taken as equatorial, its default, if the
-    exposure does follow declination, as it must.
+    gtexpcube2 writes no COORDSYS; of equatorial cubes it says RADECSYS and EQUINOX, of Galactic
+    ones nothing (the published 3FHL and 2FHL cubes are one of each). Exposure of a survey follows
+    declination, and a cube without COORDSYS that contradicts its header there is refused.
 
     Parameters
     ----------
@@ -176,25 +176,41 @@ def _check_cube(path: Path, maps: Float64, energy: Float64, header: Any) -> None
 
 
 def _frame(path: Path, first: Float64, nested: bool, header: Any) -> str:
+    """Return 'G' or 'C', from the header, checked against the map."""
     named = header.get("COORDSYS")
+    if named is not None and str(named).strip().upper() not in FRAMES:
+        raise InputError(str(path), f"COORDSYS is {named!r}", "it must be GAL or EQU (CEL)")
+    looks = _apparent_frame(first, nested)
     if named is not None:
-        frame = FRAMES.get(str(named).strip().upper())
-        if frame is None:
-            raise InputError(str(path), f"COORDSYS is {named!r}", "it must be GAL or EQU (CEL)")
+        frame = FRAMES[str(named).strip().upper()]
+        if looks not in (None, frame):
+            log.warning(
+                "%s: COORDSYS is %s but exposure follows declination only otherwise",
+                path.name,
+                named,
+            )
         return frame
+    frame = "C" if "RADECSYS" in header or "EQUINOX" in header else "G"
+    if looks not in (None, frame):
+        raise InputError(
+            str(path),
+            f"has no COORDSYS, its header suggests {FRAME_NAMES[frame]} and its map the other",
+            f"set COORDSYS (to {'EQU' if looks == 'C' else 'GAL'} if the map is right)",
+        )
+    log.info("%s has no COORDSYS: taken as %s", path.name, FRAME_NAMES[frame])
+    return frame
+
+
+def _apparent_frame(first: Float64, nested: bool) -> str | None:
+    """Return the frame in which exposure follows declination, None if neither stands out."""
     nside = int(healpy.npix2nside(first.size))
     sky = healpy.reorder(first, n2r=True) if nested else first
     lon, lat = map_centres(nside)
-    along_pixels = _scatter(sky, lat)
-    along_declination = _scatter(sky, galactic_to_equatorial(lon, lat)[1])
-    if along_declination < 0.7 * along_pixels:
-        raise InputError(
-            str(path),
-            "has no COORDSYS and its exposure follows declination only when taken as Galactic",
-            "set COORDSYS to GAL",
-        )
-    log.info("%s has no COORDSYS: taken as equatorial, the default of gtexpcube2", path.name)
-    return "C"
+    if_equatorial = _scatter(sky, lat)
+    if_galactic = _scatter(sky, galactic_to_equatorial(lon, lat)[1])
+    if if_equatorial < 0.5 * if_galactic:
+        return "C"
+    return "G" if if_galactic < 0.5 * if_equatorial else None
 
 
 def _scatter(sky: Float64, latitude_deg: Float64) -> float:
