@@ -171,6 +171,13 @@ def significance_maps(
         Width of a patch.
     settings : LocalisationConfig
         Smoothing and threshold.
+
+    Returns
+    -------
+    Float64, shape (patches, n, n)
+        Significance in sigma, 0 below the background. The background is made from the same
+        counts, which takes away some of every excess: 3 sigma are met 0.4 times as often on
+        pure background as in a normal distribution.
     """
     pixels = max(image.shape[1] for image in images)
     widths = smoothing_widths(bands, settings.significance_smoothing_deg)
