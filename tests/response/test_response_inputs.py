@@ -148,7 +148,7 @@ def test_unsound_files(tmp_path: Path) -> None:
         ("short.fits.gz", gzip.compress(whole)[: len(gzip.compress(whole)) // 2]),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match="not a sound FITS file|has no table"):
+        with pytest.raises(InputError, match=r"not a sound FITS file|has no table"):
             respond(tmp_path, exposure_cube=name)
 
 

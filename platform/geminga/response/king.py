@@ -83,7 +83,7 @@ class KingTable:
         Normalised over the sphere out to 90 deg: flat tails (GTAIL near 1) would otherwise hold
         photons beyond the sphere.
         """
-        nodes = radius_nodes(800, NORM_RADIUS_DEG, 0.002)
+        nodes = radius_nodes(401, NORM_RADIUS_DEG, 0.002)
         total = shell_integral(nodes, self._double_king(c, e, nodes))
         return self._double_king(c, e, radius_deg) / total
 
