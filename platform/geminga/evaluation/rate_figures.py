@@ -152,7 +152,7 @@ def localisation_histogram(searches: Mapping[str, Offsets], match_radius_deg: fl
     left.legend()
     right.axhline(0.0, color=GREY, linewidth=0.8)
     right.axvline(0.0, color=GREY, linewidth=0.8)
-    limit = max(np.abs([*right.get_xlim(), *right.get_ylim()]).max(), 0.005)
+    limit = 1.15 * max(np.abs([*right.get_xlim(), *right.get_ylim()]).max(), 0.005)
     right.set_xlim(limit, -limit)
     right.set_ylim(-limit, limit)
     right.set_aspect("equal")

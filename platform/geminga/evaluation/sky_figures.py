@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from geminga.arrays import Bool, Float32, Float64, UInt8
 from geminga.evaluation.style import COLOURS, GREY, new_figure, sky_axes, sky_xy
@@ -126,7 +127,7 @@ def patch_examples(examples: Sequence[PatchExample], band_labels: Sequence[str])
     Counts are coloured from 0 to their 99.5th percentile, on a scale of their own.
     """
     columns = len(band_labels) + 2
-    figure = new_figure(1.75 * columns + 0.4, 2.05 * max(len(examples), 1) + 0.5)
+    figure = new_figure(1.75 * columns + 0.4, 1.78 * max(len(examples), 1) + 0.7)
     grid = figure.subplots(max(len(examples), 1), columns, squeeze=False)
     names = [*band_labels, "target", "network output"]
     for axes, name in zip(grid[0], names, strict=True):
@@ -177,12 +178,15 @@ def counts_map(grid: Float64, label: str, title: str = "", logarithmic: bool = T
     figure = new_figure(9.5, 5.6)
     axes = sky_axes(figure)
     positive = grid[grid > 0]
-    norm: Any = Normalize()
+    norm, decades = Normalize(), 0.0
     if logarithmic and len(positive):
-        norm = LogNorm(float(np.percentile(positive, 1)), float(positive.max()))
+        low, high = float(np.percentile(positive, 1)), float(positive.max())
+        norm, decades = LogNorm(low, high), np.log10(high / low)
     values = np.ma.masked_less_equal(grid, 0.0) if logarithmic else grid
     mesh = axes.pcolormesh(x, y, values, norm=norm, cmap="inferno", rasterized=True)
-    figure.colorbar(mesh, ax=axes, orientation="horizontal", shrink=0.6, label=label)
+    bar = figure.colorbar(mesh, ax=axes, orientation="horizontal", shrink=0.6, label=label)
+    if decades > 1.0:
+        bar.ax.xaxis.set_minor_formatter(NullFormatter())  # labels between the decades collide
     if title:
         axes.set_title(title)
     return figure

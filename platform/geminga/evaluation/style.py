@@ -57,7 +57,14 @@ def sky_axes(figure: Figure) -> Any:
     axes.set_longitude_grid(60)
     axes.set_latitude_grid(30)
     ticks = np.arange(-120, 121, 60)
-    axes.set_xticks(np.radians(ticks), [f"{-t % 360}°" for t in ticks], color=GREY, fontsize=8)
+    axes.set_xticks(np.radians(ticks), [""] * len(ticks))
+    # Below the crowded plane, on white, or the markers would hide them.
+    box = {"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 1.0}
+    for tick in ticks:
+        axes.text(
+            np.radians(tick), np.radians(-45.0), f"{-tick % 360}°", fontsize=8, ha="center", va="center",
+            zorder=9, bbox=box,
+        )  # fmt: skip
     axes.tick_params(axis="y", labelsize=8)
     axes.set_xlabel("Galactic longitude")
     axes.set_ylabel("Galactic latitude")
