@@ -45,11 +45,11 @@ class MapCube:
         self.origin = str(path)
         with open_fits(path) as hdus:
             image = hdus[0]
-            shape = getattr(image, "shape", ())
+            shape: tuple[int, ...] = tuple(getattr(image, "shape", ()))
             if len(shape) != 3:
                 raise InputError(
                     str(path),
-                    f"first image has shape {tuple(shape)}",
+                    f"first image has shape {shape}",
                     "needs a cube of energy, latitude and longitude",
                 )
             table = find_hdu(hdus, "ENERGIES", str(path))
