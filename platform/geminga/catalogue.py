@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -255,7 +256,8 @@ def read_fits(path: Path) -> pd.DataFrame:
         with warnings.catch_warnings():
             # A shortened file is only a warning to astropy.
             warnings.simplefilter("error")
-            with fits.open(path, memmap=False) as hdus:
+            # From memory: astropy leaves a file open that it fails to read.
+            with fits.open(BytesIO(path.read_bytes())) as hdus:
                 tables = [h for h in hdus if isinstance(h, fits.BinTableHDU)]
                 if not tables:
                     raise InputError(str(path), "holds no FITS table", remedy)
