@@ -70,7 +70,7 @@ class DiffuseCounts:
             If the file is missing, damaged or of another kind.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 counts, names = arrays["counts_per_sr"], arrays["origin"]
             nside = int(healpy.npix2nside(counts.shape[-1]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -210,7 +210,7 @@ def convolve(values: Float32, window: Float64) -> Float32:
     nside = healpy.npix2nside(len(values))
     lmax = len(window) - 1
     original = values.astype(np.float64)
-    alm = healpy.map2alm(original, lmax=lmax, iter=0)
+    alm = healpy.map2alm(original, lmax=lmax, iter=1)
     if window[-1] > 0.5:
         # A beam as narrow as the pixels: only what it takes away is transformed, so that
         # structure beyond lmax neither rings nor is lost.

@@ -233,7 +233,7 @@ def _source_map(
         reach = np.radians(
             psf.radius_deg[min(np.searchsorted(contained, wanted), len(profile) - 1)]
         )
-        pixel = healpy.query_disc(nside, vectors[row], reach + 2.0 * pixel_rad)
+        pixel = healpy.query_disc(nside, vectors[row], reach + 3.0 * pixel_rad)
         density = _density(psf, profile, nside, pixel, vectors[row])
         near = healpy.query_disc(nside, vectors[row], 3.0 * pixel_rad)
         # Children of the pixels at the core resolve it.
@@ -292,7 +292,7 @@ def load_sky(folder: Path, config: Config, response: Response, diffuse: DiffuseC
     table = TRUTH.check(read_parquet(folder / SOURCES_FILE), str(folder / SOURCES_FILE))
     path = folder / COUNTS_FILE
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             content = {name: arrays[name] for name in arrays.files}
         sky_id = int(content["sky_id"])
         yearly = content["yearly"]
