@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 
 from geminga.config import Config, load_config
 from geminga.errors import GemingaError
+from geminga.logs import show_logs
 
 app = typer.Typer(
     help="From raw gamma-ray sky maps to source catalogues.",
@@ -33,7 +33,7 @@ USER_ERROR = 2
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code (2 for an error the user can mend)."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    show_logs()
     try:
         result = app(args=arguments, standalone_mode=False)
     except GemingaError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from geminga.arrays import Float32
 from geminga.config import Config
 from geminga.distributed.simulate import patch_file, response_of, sky_folder
 from geminga.distributed.work import Piece
+from geminga.evaluation.metrics import count_pixels
 from geminga.files import write_json, write_parquet
 from geminga.localisation.cluster import find_sources
 from geminga.localisation.kmeans import kmeans_sources
@@ -73,7 +75,9 @@ class MiunScores:
     def __call__(self, records: dict[str, Any]) -> Float32:
         """Return the network's output (patches, top, top) between 0 and 1 for counted records."""
         with torch.inference_mode():
-            images = [torch.from_numpy(np.ascontiguousarray(records[c])) for c in self.columns]
+            images = [
+                torch.from_numpy(np.array(records[c], dtype=np.float32)) for c in self.columns
+            ]
             return np.asarray(self.model.scores(*images).numpy(), dtype=np.float32)
 
 
@@ -132,12 +136,7 @@ class Searcher:
                 found[name] = significance_sources(
                     images, config.bands, sky_id, ids, frames, size, settings
                 )
-        positive, target = maps > 0.5, records["target"] > 0
-        accuracy = {
-            "pixels": int(target.size),
-            "correct": int((positive == target).sum()),
-            "correct_if_empty": int((~target).sum()),
-        }
+        accuracy = asdict(count_pixels(maps, records["target"]))
         return (
             pd.concat([f.assign(search=name) for name, f in found.items()], ignore_index=True),
             accuracy,

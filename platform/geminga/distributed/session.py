@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 def ray_session(workers: int) -> Iterator[None]:
     """Join the cluster this process was submitted to, or start Ray on this machine.
 
+    Ray stays up for the next block, until `close_ray`: starting it anew for every stage takes longer
+    than some stages.
+
     Parameters
     ----------
     workers : int
@@ -28,20 +31,22 @@ def ray_session(workers: int) -> Iterator[None]:
     -----
     A failure inside a worker that the user can mend is raised as the plain error it was.
     """
-    started = not ray.is_initialized()
-    if started:
+    if not ray.is_initialized():
         if "RAY_ADDRESS" in os.environ:
             ray.init(log_to_driver=True, logging_level=logging.WARNING)
         else:
             # Without this a local Ray leaves a token in the home folder that later clusters demand.
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+            # It watches for nodes of a cluster that are taken away; here there is only one.
+            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
             ray.init(
                 num_cpus=workers or os.cpu_count(),
-                include_dashboard=False,
-                configure_logging=True,
+                # Ray Train asks the dashboard for its own state and complains without one.
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
                 logging_level=logging.WARNING,
-                _metrics_export_port=-1,
             )
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -52,9 +57,12 @@ def ray_session(workers: int) -> Iterator[None]:
         if cause is None or cause is error:
             raise
         raise cause from error
-    finally:
-        if started:
-            ray.shutdown()
+
+
+def close_ray() -> None:
+    """Leave the cluster, or stop the Ray of this machine."""
+    if ray.is_initialized():
+        ray.shutdown()
 
 
 def available_workers(workers: int) -> int:

@@ -12,7 +12,14 @@ from typing import Any
 
 import ray
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    LoggingConfig,
+    RunConfig,
+    ScalingConfig,
+)
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 from torch import Tensor, nn
 
@@ -20,6 +27,7 @@ from geminga.classification import samples
 from geminga.classification.store import load_samples
 from geminga.config import Config
 from geminga.errors import InputError
+from geminga.logs import show_logs
 from geminga.networks.build import build_classifier, build_miun
 from geminga.networks.losses import LOSSES, METRICS, Kind
 from geminga.sections import TrainingConfig
@@ -76,6 +84,7 @@ def train_network(
             storage_path=str(folder.resolve()),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]
         ),
     )
     result = trainer.fit()
@@ -111,7 +120,7 @@ def _check_resources(kind: Kind, settings: TrainingConfig) -> None:
 
 def _worker(task: dict[str, Any]) -> None:
     """Train in one worker; every worker reports every epoch, the first one saves."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    show_logs()
     logging.getLogger("geminga.training.loop").setLevel(logging.WARNING)
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()

@@ -8,6 +8,7 @@ goes on where it stopped; only a small row per piece comes back.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import pandas as pd
@@ -20,16 +21,16 @@ Piece = Mapping[str, int | float | str]
 Worker = Callable[..., "Callable[[Piece], Piece]"]
 
 
-class _OneByOne:
-    """Calls a worker with one row at a time; Ray Data hands over batches."""
+@lru_cache(maxsize=2)
+def _prepared(worker: Worker, arguments: tuple[Any, ...]) -> Callable[[Piece], Piece]:
+    """Make a worker once per process; Ray keeps its processes from one stage to the next."""
+    return worker(*arguments)
 
-    def __init__(self, worker: Worker, arguments: Sequence[Any]) -> None:
-        self.call = worker(*arguments)
 
-    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame(
-            [self.call({str(k): v for k, v in row.items()}) for row in batch.to_dict("records")]
-        )
+def _one_by_one(batch: pd.DataFrame, worker: Worker, arguments: tuple[Any, ...]) -> pd.DataFrame:
+    call = _prepared(worker, arguments)
+    rows = [{str(k): v for k, v in row.items()} for row in batch.to_dict("records")]
+    return pd.DataFrame([call(row) for row in rows])
 
 
 def run_pieces(
@@ -48,7 +49,7 @@ def run_pieces(
         ``worker(*arguments)`` is made once per process; the result is called with each piece and
         returns a flat row.
     arguments : sequence
-        Small, serialisable constructor arguments.
+        Small, hashable constructor arguments.
     pieces : sequence of mappings
         Flat rows; each must say all that identifies the piece, so that the answer does not depend
         on which worker does it.
@@ -63,11 +64,10 @@ def run_pieces(
     dataset = ray.data.from_items(
         [dict(p) for p in pieces], override_num_blocks=len(pieces)
     ).map_batches(
-        _OneByOne,
-        fn_constructor_args=(worker, tuple(arguments)),
+        partial(_one_by_one, worker=worker, arguments=tuple(arguments)),
         batch_format="pandas",
         batch_size=1,
         num_cpus=1,
-        compute=ray.data.ActorPoolStrategy(size=count),
+        compute=ray.data.TaskPoolStrategy(size=count),
     )
     return list(progress(dataset.iter_rows(), len(pieces), label, unit))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from geminga.distributed.search import Searcher
 from geminga.distributed.session import ray_session
 from geminga.distributed.simulate import patch_file, sky_folder
 from geminga.distributed.work import run_pieces
+from geminga.evaluation.metrics import PixelCounts
 from geminga.files import read_json, read_parquet, write_json, write_parquet
 from geminga.localisation.choose import score_cut
 from geminga.localisation.stitch import stitch
@@ -45,7 +47,7 @@ def candidate_file(folder: Path, search: str, sky: int) -> Path:
 
 def truth_of(context: Context, sky: int) -> pd.DataFrame:
     """Return the true sources of a simulated sky that lie inside its patches."""
-    path = sky_folder(context.folder("skies"), sky) / "truth.parquet"
+    path = sky_folder(context.folder("skies"), sky) / "sources.parquet"
     truth = TRUTH.check(read_parquet(path), str(path))
     grid = grid_for_sky(context.config, sky)
     inside = grid.covers(truth["lon_deg"].to_numpy(), truth["lat_deg"].to_numpy()) > 0
@@ -67,10 +69,10 @@ def run_search_training(context: Context, folder: Path) -> Mapping[str, Any]:
 def run_search(context: Context, folder: Path) -> Mapping[str, Any]:
     """Search the test skies with MIUN and the classical searches."""
     config = context.config
-    searches = (*CALIBRATED, KMEANS) if config.evaluation.kmeans else CALIBRATED
+    searches = searches_of(config)
     skies = test_sky_ids(config)
     accuracy = _search(context, folder, context.folder("observe"), skies, searches, draw=False)
-    write_json(folder / "accuracy.json", accuracy)
+    write_json(folder / "accuracy.json", asdict(accuracy))
     return {
         f"candidates of the {SEARCH_NAMES[name]}": sum(
             len(read_parquet(candidate_file(folder, name, sky))) for sky in skies
@@ -102,7 +104,7 @@ def _search(
     skies: Sequence[int],
     searches: tuple[str, ...],
     draw: bool,
-) -> dict[str, int]:
+) -> PixelCounts:
     config = context.config
     pieces_folder = folder / "pieces"
     pieces: list[dict[str, int | float | str]] = [
@@ -121,12 +123,11 @@ def _search(
     arguments = (config.model_dump_json(), weights, str(pieces_folder.resolve()), searches)
     with ray_session(config.run.workers):
         rows = run_pieces(Searcher, arguments, pieces, config.run.workers, "search", "group")
-    accuracy = {"pixels": 0, "correct": 0, "correct_if_empty": 0}
+    accuracy = PixelCounts()
     frames: dict[int, list[pd.DataFrame]] = {sky: [] for sky in skies}
     for piece, row in zip(pieces, rows, strict=True):
         frames[int(str(piece["sky_id"]))].append(read_parquet(Path(row["detections"])))
-        for key, value in read_json(Path(row["accuracy"])).items():
-            accuracy[key] += value
+        accuracy += PixelCounts(**read_json(Path(row["accuracy"])))
     for sky in skies:
         _stitch_sky(config, folder, sky, pd.concat(frames[sky], ignore_index=True), searches)
     return accuracy
@@ -139,7 +140,8 @@ def _stitch_sky(
     for name in searches:
         rows = detections[detections["search"] == name]
         table = PATCH_DETECTIONS.check(rows, name) if len(rows) else PATCH_DETECTIONS.empty()
-        candidates = stitch(table, grid, config.localisation)
+        pixel_deg = config.patches.size_deg / config.top_pixels
+        candidates = stitch(table, grid, config.localisation, pixel_deg)
         write_parquet(
             candidate_file(folder, name, sky), candidates if len(candidates) else CANDIDATES.empty()
         )

@@ -6,8 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from geminga.config import Config
+from geminga.distributed.session import close_ray
 from geminga.files import file_digest
-from geminga.pipeline import assess, classify, search, simulate, train
+from geminga.pipeline import assess, classify, report, search, simulate, train
 from geminga.pipeline.runner import Context, Stage, run_stages
 
 _SKY_SETTINGS = ("bands", "classes", "response", "sky")
@@ -72,7 +73,7 @@ STAGES: tuple[Stage, ...] = (
         settings=("evaluation", "observed"),
         input_files=assess.reference_files,
     ),
-    Stage("report", assess.run_report, reads=("response", "evaluate"), settings=("name",)),
+    Stage("report", report.run_report, reads=("response", "evaluate"), settings=("name",)),
 )
 
 
@@ -89,4 +90,7 @@ def run_pipeline(config: Config, until: str | None = None) -> Context:
     InputError
         If an input or the output folder cannot be used.
     """
-    return run_stages(STAGES, config, _digest, until)
+    try:
+        return run_stages(STAGES, config, _digest, until)
+    finally:
+        close_ray()

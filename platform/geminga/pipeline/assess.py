@@ -1,0 +1,165 @@
+"""The stage that compares what was found with the truth, and the stage that reports it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from geminga.classification.labels import label_candidates
+from geminga.config import Config, data_path
+from geminga.evaluation import figures
+from geminga.evaluation.confusion import ConfusionCounts, count_confusion, empty_confusion
+from geminga.evaluation.counts import MatchCounts, count_matches, empty_counts
+from geminga.evaluation.metrics import Offsets, PixelCounts, empty_offsets, position_offsets
+from geminga.evaluation.summary import RunSummary, SearchSummary, run_summary, search_summary
+from geminga.files import read_json, read_parquet, write_json
+from geminga.matching import match
+from geminga.pipeline.examples import example_patches
+from geminga.pipeline.real import evaluate_real_sky
+from geminga.pipeline.runner import Context
+from geminga.pipeline.search import (
+    MIUN,
+    SEARCH_NAMES,
+    candidate_file,
+    searches_of,
+    selected,
+    truth_of,
+)
+from geminga.pipeline.simulate import test_sky_ids
+
+FIGURES = "figures"
+SUMMARY = "summary.json"
+
+
+def reference_files(config: Config) -> Sequence[Path]:
+    """Return the published catalogues that are compared with."""
+    if config.observed is None:
+        return []
+    return [data_path(config, name) for name in config.observed.reference_catalogs.values()]
+
+
+def run_evaluate(context: Context, folder: Path) -> Mapping[str, Any]:
+    """Measure completeness, purity, positions and classes; draw the figures."""
+    for kind in ("miun", "classifier"):
+        history = read_json(context.folder(kind) / "history.json")
+        save(folder, f"training_{kind}", figures.training_curves(history, f"training of {kind}"))
+    if context.config.observed is not None:
+        summary = evaluate_real_sky(context, folder)
+    else:
+        summary = _evaluate_simulated(context, folder)
+    write_json(folder / SUMMARY, summary.to_json())
+    context.tracker.metrics(summary.metrics())
+    context.tracker.parent_metrics(summary.metrics())
+    context.tracker.tree(summary.to_json(), SUMMARY)
+    context.tracker.artifact(folder / FIGURES)
+    return {"table": "\n" + summary.table()}
+
+
+def save(folder: Path, name: str, figure: Figure) -> None:
+    """Write a figure of the evaluation."""
+    figures.save_figure(figure, folder / FIGURES / f"{name}.png")
+
+
+def _evaluate_simulated(context: Context, folder: Path) -> RunSummary:
+    config = context.config
+    names = {search: SEARCH_NAMES[search] for search in searches_of(config)}
+    curves: dict[str, MatchCounts] = {}
+    offsets: dict[str, Offsets] = {}
+    summaries = []
+    for search, name in names.items():
+        curves[name], at_cut, offsets[name] = _count(context, search)
+        summaries.append(_at_cut(search_summary(name, at_cut, offsets[name]), curves[name]))
+        write_json(folder / f"counts_{search}.json", at_cut.to_json())
+    confusion = _confusion(context)
+    write_json(folder / "confusion.json", confusion.to_json())
+    context.tracker.tree(confusion.to_json(), "confusion.json")
+
+    radius = config.evaluation.match_radius_deg
+    save(folder, "completeness_s1", figures.completeness_curves(curves))
+    save(folder, "completeness_s10", figures.completeness_curves(curves, "s10"))
+    save(folder, "purity_completeness", figures.purity_completeness(curves))
+    save(folder, "purity_score", figures.purity_by_score(curves))
+    save(folder, "positions", figures.localisation_histogram(offsets, radius))
+    save(folder, "confusion", figures.confusion_matrices(confusion))
+    sky = test_sky_ids(config)[0]
+    truth, candidates = truth_of(context, sky), _candidates(context, MIUN, sky)
+    matches = match(candidates, truth, radius)
+    save(folder, "sky", figures.sky_map(candidates, truth, matches, f"{config.name}: test sky"))
+    labels = [band.label for band in config.bands]
+    examples = example_patches(context, sky, truth, candidates)
+    save(folder, "examples", figures.patch_examples(examples, labels))
+
+    pixels = PixelCounts(**read_json(context.folder("search") / "accuracy.json"))
+    count = len(test_sky_ids(config))
+    return run_summary(
+        f"{config.name}: {count} simulated test {'sky' if count == 1 else 'skies'}",
+        summaries,
+        pixels.adjusted_accuracy(),
+        confusion,
+    )
+
+
+def _candidates(context: Context, search: str, sky: int) -> pd.DataFrame:
+    path = candidate_file(context.folder("search"), search, sky)
+    return selected(context, search, read_parquet(path))
+
+
+def _count(context: Context, search: str) -> tuple[MatchCounts, MatchCounts, Offsets]:
+    """Return counts of all candidates and of those above the cut, and the offsets of the latter."""
+    config = context.config.evaluation
+    everything, at_cut, offsets = empty_counts(config), empty_counts(config), empty_offsets()
+    for sky in test_sky_ids(context.config):
+        truth = truth_of(context, sky)
+        path = candidate_file(context.folder("search"), search, sky)
+        for frame, is_cut in (
+            (read_parquet(path), False),
+            (_candidates(context, search, sky), True),
+        ):
+            matches = match(frame, truth, config.match_radius_deg)
+            counts = count_matches(frame, truth, matches, config)
+            if is_cut:
+                at_cut += counts
+                offsets += position_offsets(frame, truth, matches)
+            else:
+                everything += counts
+    return everything, at_cut, offsets
+
+
+def _at_cut(summary: SearchSummary, curve: MatchCounts) -> SearchSummary:
+    """Take completeness at given purities from all candidates: the cut may lie above them."""
+    whole = search_summary(summary.name, curve, empty_offsets())
+    return replace(
+        summary,
+        regions={
+            latitude: replace(
+                region,
+                completeness_at_purity=whole.regions[latitude].completeness_at_purity,
+                score_at_purity=whole.regions[latitude].score_at_purity,
+            )
+            for latitude, region in summary.regions.items()
+        },
+    )
+
+
+def _confusion(context: Context) -> ConfusionCounts:
+    config = context.config
+    confusion = empty_confusion(config.classes)
+    for sky in test_sky_ids(config):
+        truth, candidates = truth_of(context, sky), _candidates(context, MIUN, sky)
+        radius = config.evaluation.match_radius_deg
+        true = label_candidates(candidates, truth, config.classes, radius)
+        stored = read_json(context.folder("catalog") / f"probabilities_{sky:07d}.json")
+        probabilities = np.array(stored["rows"], dtype=np.float64)
+        predicted = probabilities.reshape(len(true), len(stored["classes"])).argmax(axis=1)
+        matches = match(candidates, truth, radius)
+        missed = matches[matches["candidate"] < 0]["source"].to_numpy()
+        confusion += count_confusion(
+            true, predicted, config.classes, list(truth["class_name"].iloc[missed])
+        )
+    return confusion

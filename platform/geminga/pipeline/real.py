@@ -1,0 +1,150 @@
+"""Evaluation of the real sky against published catalogues."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from geminga.arrays import Bool
+from geminga.config import data_path
+from geminga.errors import InputError
+from geminga.evaluation import figures
+from geminga.evaluation.counts import MatchCounts, count_matches
+from geminga.evaluation.metrics import position_offsets
+from geminga.evaluation.real import RealSky, confirmed, evaluate_real
+from geminga.evaluation.reference import read_reference_catalog
+from geminga.evaluation.summary import RunSummary, run_summary, search_summary
+from geminga.files import read_parquet, write_json
+from geminga.matching import match
+from geminga.pipeline.examples import example_patches
+from geminga.pipeline.runner import Context
+from geminga.pipeline.search import (
+    MIUN,
+    SEARCH_NAMES,
+    candidate_file,
+    searches_of,
+    selected,
+)
+from geminga.pipeline.simulate import test_sky_ids
+
+
+def evaluate_real_sky(context: Context, folder: Path) -> RunSummary:
+    """Compare the detections of the real sky with the reference catalogues; draw the figures.
+
+    Raises
+    ------
+    InputError
+        If no catalogue is configured, or one cannot be read.
+    """
+    config = context.config
+    observed = config.observed
+    if observed is None or observed.truth_catalog is None:
+        raise InputError(
+            "observed.truth_catalog", "is not set", "name one of observed.reference_catalogs"
+        )
+    catalogs = {
+        name: read_reference_catalog(data_path(config, path), name)
+        for name, path in observed.reference_catalogs.items()
+    }
+    radius = config.evaluation.match_radius_deg
+    # Completeness is a matter of the flux in the truth catalogue's own band.
+    flux = catalogs[observed.truth_catalog]["flux"]
+    truth = catalogs[observed.truth_catalog].assign(s1=flux, s10=flux)
+    (sky,) = test_sky_ids(config)
+    summaries, extra = [], {}
+    curves: dict[str, MatchCounts] = {}
+    purities: dict[str, MatchCounts] = {}
+    for search in searches_of(config):
+        name = SEARCH_NAMES[search]
+        everything = read_parquet(candidate_file(context.folder("search"), search, sky))
+        chosen = selected(context, search, everything)
+        counts = _against_truth(chosen, truth, context)
+        sure = confirmed(chosen, catalogs, radius)
+        offsets = position_offsets(chosen, truth, match(chosen, truth, radius))
+        curves[name] = _against_truth(everything, truth, context)
+        purities[name] = _against_any(everything, confirmed(everything, catalogs, radius), context)
+        at_cut = search_summary(name, counts, offsets, _against_any(chosen, sure, context))
+        whole = search_summary(name, curves[name], offsets, purities[name])
+        summaries.append(
+            replace(
+                at_cut,
+                regions={
+                    latitude: replace(
+                        region,
+                        completeness_at_purity=whole.regions[latitude].completeness_at_purity,
+                        score_at_purity=whole.regions[latitude].score_at_purity,
+                    )
+                    for latitude, region in at_cut.regions.items()
+                },
+            )
+        )
+        result = evaluate_real(chosen, catalogs, observed.truth_catalog, radius)
+        write_json(folder / f"real_{search}.json", result.tree())
+        extra.update(_named(name, result, observed.truth_catalog))
+        if search == MIUN:
+            _draw(context, folder, chosen, sure, catalogs, truth)
+    draw = figures.save_figure
+    label = f"photon flux in {observed.truth_catalog} (cm$^{{-2}}$ s$^{{-1}}$)"
+    place = folder / "figures"
+    draw(figures.completeness_curves(curves, "s1", label), place / "completeness.png")
+    draw(
+        figures.purity_completeness(curves, purity_counts=purities),
+        place / "purity_completeness.png",
+    )
+    return run_summary(f"{config.name}: real photons", summaries, extra=extra)
+
+
+def _against_truth(frame: pd.DataFrame, truth: pd.DataFrame, context: Context) -> MatchCounts:
+    evaluation = context.config.evaluation
+    return count_matches(frame, truth, match(frame, truth, evaluation.match_radius_deg), evaluation)
+
+
+def _against_any(frame: pd.DataFrame, sure: Bool, context: Context) -> MatchCounts:
+    """Count detections as true where some catalogue confirms them, each as its own source."""
+    own = frame[sure].reset_index(drop=True).assign(s1=1.0, s10=1.0)
+    return count_matches(frame, own, match(frame, own, 1e-6), context.config.evaluation)
+
+
+def _named(name: str, result: RealSky, truth_name: str) -> dict[str, float]:
+    texts = {
+        "all": "all",
+        "point": "point sources",
+        "high_latitude": "point sources at |b| > 10 deg",
+    }
+    figures_of = {
+        f"{name}: completeness, {truth_name}, {texts[key]}": rate.value
+        for key, rate in result.completeness.items()
+    }
+    figures_of[f"{name}: purity"] = result.purity["all"].value
+    figures_of[f"{name}: purity at |b| > 10 deg"] = result.purity["high_latitude"].value
+    figures_of[f"{name}: purity by chance"] = result.chance["all"].value
+    figures_of[f"{name}: purity by chance at |b| > 10 deg"] = result.chance["high_latitude"].value
+    return figures_of
+
+
+def _draw(
+    context: Context,
+    folder: Path,
+    chosen: pd.DataFrame,
+    sure: Bool,
+    catalogs: dict[str, pd.DataFrame],
+    truth: pd.DataFrame,
+) -> None:
+    config = context.config
+    (sky,) = test_sky_ids(config)
+    place = folder / "figures"
+    matches = match(chosen, truth, config.evaluation.match_radius_deg)
+    figures.save_figure(
+        figures.sky_map(chosen, truth, matches, f"{config.name}: real sky"), place / "sky.png"
+    )
+    figures.save_figure(
+        figures.reference_map(chosen, sure, catalogs, f"{config.name}: catalogues"),
+        place / "references.png",
+    )
+    examples = example_patches(context, sky, truth, chosen)
+    figures.save_figure(
+        figures.patch_examples(examples, [band.label for band in config.bands]),
+        place / "examples.png",
+    )

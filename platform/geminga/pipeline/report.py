@@ -1,0 +1,113 @@
+"""The stage that writes the report and says where everything is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from geminga.evaluation.report import Section, write_report
+from geminga.evaluation.summary import RunSummary
+from geminga.files import atomic, read_json
+from geminga.pipeline.assess import FIGURES, SUMMARY
+from geminga.pipeline.classify import catalog_file
+from geminga.pipeline.runner import STAGE_FILE, Context
+from geminga.pipeline.simulate import test_sky_ids
+
+REPORT = "report.html"
+
+CAPTIONS = {
+    "sky": "All-sky map in Galactic coordinates: true and found sources.",
+    "references": "Detections on the real sky and the catalogues that confirm them.",
+    "completeness_s1": "Completeness against photon flux above 1 GeV, for both latitudes.",
+    "completeness_s10": "Completeness against photon flux above 10 GeV, for both latitudes.",
+    "completeness": "Completeness against the flux in the reference catalogue.",
+    "purity_completeness": "Purity and completeness as the score cut rises.",
+    "purity_score": "Purity of the detections by score.",
+    "positions": "Distance and offset of detections from their sources.",
+    "examples": "Example patches: counts in each band, target, output of the network; circles are "
+    "true sources, crosses detections.",
+    "confusion": "Confusion of classes, on the natural and on the balanced mix.",
+    "training_miun": "Training of MIUN.",
+    "training_classifier": "Training of the classifier.",
+}
+"""Figures of the report in order, with their captions."""
+
+SECTIONS = (
+    ("The sky", ("sky", "references")),
+    (
+        "Completeness and purity",
+        ("completeness_s1", "completeness_s10", "completeness", "purity_completeness",
+         "purity_score", "positions"),
+    ),
+    ("Example patches", ("examples",)),
+    ("Classes", ("confusion",)),
+    ("Training", ("training_miun", "training_classifier")),
+)  # fmt: skip
+
+
+def run_report(context: Context, folder: Path) -> Mapping[str, Any]:
+    """Write the report as one HTML file, and the summary that the command line prints."""
+    config = context.config
+    evaluated = context.folder("evaluate")
+    summary = RunSummary.from_json(read_json(evaluated / SUMMARY))
+    sections = [Section("Figures", "Errors are binomial.", summary.rows())]
+    sections.append(Section("All figures", "", _details(summary)))
+    for title, names in SECTIONS:
+        shown = [
+            (CAPTIONS[name], evaluated / FIGURES / f"{name}.png")
+            for name in names
+            if (evaluated / FIGURES / f"{name}.png").is_file()
+        ]
+        if shown:
+            sections.append(Section(title, figures=shown))
+    origin = read_json(context.folder("response") / "origin.json")
+    sections.append(
+        Section(
+            "Where the physics comes from", table=[["part", "origin"], *map(list, origin.items())]
+        )
+    )
+    write_report(folder / REPORT, f"geminga: {config.name}", sections, _provenance(context))
+    context.tracker.artifact(folder / REPORT)
+    context.tracker.parent_artifact(folder / REPORT)
+    with atomic(folder / "summary.txt") as temporary:
+        temporary.write_text(_printed(context, summary), encoding="utf-8")
+    return {}
+
+
+def _details(summary: RunSummary) -> list[list[str]]:
+    rows = [[name, f"{value:.4g}"] for name, value in sorted(summary.metrics().items())]
+    return [["figure", "value"], *rows]
+
+
+def _provenance(context: Context) -> dict[str, Any]:
+    stages = sorted(context.root.glob(f"*/{STAGE_FILE}"))
+    return {
+        "config_hash": context.config.hash(),
+        "stages": {path.parent.name: read_json(path) for path in stages},
+        "config": context.config.model_dump(mode="json"),
+    }
+
+
+def _printed(context: Context, summary: RunSummary) -> str:
+    confusion = context.folder("evaluate") / "confusion.json"
+    lines = ["", summary.table()]
+    if confusion.is_file():
+        lines += ["", *_confusion_lines(read_json(confusion))]
+    lines.append("")
+    for sky in test_sky_ids(context.config):
+        lines.append(f"catalogue:  {catalog_file(context.folder('catalog'), sky)}")
+    lines.append(f"report:     {context.folder('report') / REPORT}")
+    lines.append(f"MLflow:     mlflow ui --backend-store-uri {context.tracker.uri}")
+    return "\n".join(lines) + "\n"
+
+
+def _confusion_lines(tree: Mapping[str, Any]) -> list[str]:
+    classes = tree["classes"]
+    width = max(len(name) for name in classes) + 2
+    head = "true \\ found".ljust(14) + "".join(name.rjust(width) for name in classes)
+    rows = [
+        name.ljust(14) + "".join(str(count).rjust(width) for count in counts)
+        for name, counts in zip(classes, tree["counts"], strict=True)
+    ]
+    return [head, *rows]
