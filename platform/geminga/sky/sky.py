@@ -236,8 +236,9 @@ def _source_map(
         pixel = healpy.query_disc(nside, vectors[row], reach + 3.0 * pixel_rad)
         density = _density(psf, profile, nside, pixel, vectors[row])
         near = healpy.query_disc(nside, vectors[row], 3.0 * pixel_rad)
-        # Children of the pixels at the core resolve it.
-        factor = 8
+        # Children of the pixels at the core resolve it: three or more to half its width.
+        half_width = np.radians(psf.radius_deg[np.argmax(profile < 0.5 * profile[0])])
+        factor = 2 ** int(np.clip(np.ceil(np.log2(3.0 * pixel_rad / half_width)), 1, 6))
         child = healpy.ring2nest(nside, near)[:, None] * factor**2 + np.arange(factor**2)
         fine = healpy.nest2ring(nside * factor, child.ravel())
         core = _density(psf, profile, nside * factor, fine, vectors[row])
