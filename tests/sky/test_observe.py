@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import healpy
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from scipy import stats
 
 from geminga.bands import Band
 from geminga.config import Config
+from geminga.errors import InputError
 from geminga.geometry import separation_deg, tangent_frames, unit_vectors
 from geminga.patches.project import bin_photons
 from geminga.patches.render import expected_images
@@ -140,3 +143,9 @@ def test_many_photons_pass_the_chunks_unbroken(
 
 def test_a_dark_sky_gives_no_photons(psf: BandPsf, config2: Config) -> None:
     assert len(draw_photons(sky_of(psf, config2.bands, [], [], 0.0), 1)) == 0
+
+
+def test_more_years_than_a_photon_can_name_are_refused(psf: BandPsf, config2: Config) -> None:
+    sky = replace(sky_of(psf, config2.bands, [], [], 0.0), years=200)
+    with pytest.raises(InputError, match=r"sky\.years: 200 is too many"):
+        draw_photons(sky, 1)

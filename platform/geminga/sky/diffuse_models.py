@@ -225,25 +225,25 @@ def check_intensity(intensity: Float64, where: str) -> None:
         )
 
 
-def check_range(energy_mev: Float64, emin_mev: float, emax_mev: float, where: str) -> None:
+def check_range(energy_mev: Float64, first_mev: float, last_mev: float, where: str) -> None:
     """Check that a model reaches over the bands; a last piece may be extrapolated.
 
     Parameters
     ----------
     energy_mev : Float64 (E,)
         Energies of the model.
-    emin_mev, emax_mev : float
-        Start of the first band; start of the last band.
+    first_mev, last_mev : float
+        Starts of the first and of the last band.
 
     Raises
     ------
     InputError
         If the model begins above the first band or ends before the last begins.
     """
-    if energy_mev[0] > emin_mev * (1 + 1e-6) or energy_mev[-1] <= emax_mev:
+    if energy_mev[0] > first_mev * (1 + 1e-6) or energy_mev[-1] <= last_mev:
         raise InputError(
             where,
             f"covers {energy_mev[0] / 1e3:g}-{energy_mev[-1] / 1e3:g} GeV and stops short of bands "
-            f"that start at {emin_mev / 1e3:g} to {emax_mev / 1e3:g} GeV",
+            f"that start at {first_mev / 1e3:g} to {last_mev / 1e3:g} GeV",
             "name a model that covers the bands, or choose other bands",
         )

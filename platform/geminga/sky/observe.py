@@ -9,11 +9,13 @@ import numpy as np
 
 from geminga.arrays import Float32, Float64, Int8, Int64
 from geminga.compiled import compiled
+from geminga.errors import InputError
 from geminga.geometry import unit_vectors
 from geminga.seeds import Stage, generator
 from geminga.sky.photons import Photons
 from geminga.sky.sky import Sky
 
+MAX_YEARS = int(np.iinfo(np.int8).max)
 CHUNK = 1 << 20
 """Photons placed at a time: bounds the memory beside the result."""
 FINE_NSIDE = 1 << 26
@@ -36,7 +38,14 @@ def draw_photons(sky: Sky, root_seed: int) -> Photons:
     Returns
     -------
     Photons
+
+    Raises
+    ------
+    InputError
+        If the sky has more years than a photon can name.
     """
+    if sky.years > MAX_YEARS:
+        raise InputError("sky.years", f"{sky.years} is too many", f"use at most {MAX_YEARS}")
     drawn = []
     for band in range(len(sky.bands)):
         rng = generator(root_seed, Stage.PHOTONS, sky.sky_id, band)
