@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from geminga.arrays import Float64, Int64
+from geminga.arrays import Bool, Float64, Int64
 from geminga.classification.images import SourceImages
 from geminga.classification.samples import SourceSamples
 from geminga.errors import InputError
@@ -15,9 +16,25 @@ from geminga.files import atomic
 
 
 def save_samples(
-    path: Path, images: SourceImages, labels: Int64, scores: Float64, sky_id: int
+    path: Path, images: SourceImages, labels: Int64, expected: Bool, scores: Float64, sky_id: int
 ) -> None:
-    """Write expected images of the n detections of a sky with their classes and scores (n,)."""
+    """Write images of the n detections of a sky, with their classes and scores.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    images : SourceImages
+        Of n detections.
+    labels : Int64 (n,)
+        Index into ``with_fake(classes)``.
+    expected : Bool (n,)
+        The images are expected counts, not photons.
+    scores : Float64 (n,)
+        Strength of each detection.
+    sky_id : int
+        Sky of the detections.
+    """
     with atomic(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
@@ -25,6 +42,7 @@ def save_samples(
             yearly=images.yearly,
             lat_deg=images.lat_deg,
             labels=labels,
+            expected=expected,
             scores=scores,
             sky_id=np.array(sky_id),
         )
@@ -42,7 +60,7 @@ def load_samples(path: Path) -> tuple[SourceSamples, Float64]:
         with np.load(path, allow_pickle=False) as stored:
             images = SourceImages(stored["bands"], stored["yearly"], stored["lat_deg"])
             samples = SourceSamples.of_sky(images, stored["labels"], int(stored["sky_id"]))
-            return samples, stored["scores"]
+            return replace(samples, expected=stored["expected"]), stored["scores"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(
             str(path), f"holds no source images ({error})", "make the images anew"

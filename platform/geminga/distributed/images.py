@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geminga.classification.images import expected_source_images
+from geminga.classification.images import counted_source_images, expected_source_images
 from geminga.classification.labels import label_candidates
 from geminga.classification.store import load_samples, save_samples
 from geminga.config import Config
@@ -14,6 +14,7 @@ from geminga.distributed.simulate import response_of, sky_folder
 from geminga.distributed.work import Piece
 from geminga.files import read_parquet
 from geminga.sky.diffuse import DiffuseCounts
+from geminga.sky.observe import draw_photons
 from geminga.sky.sky import load_sky
 
 
@@ -23,7 +24,11 @@ def image_file(folder: Path, sky_id: int) -> Path:
 
 
 class ImageWriter:
-    """Renders expected source images at the detections of a simulated sky and labels them."""
+    """Makes labelled source images at the detections of a simulated sky.
+
+    A true source's images are expected counts, drawn anew whenever they are shown. A false
+    detection's images are the photons it was found in: the fluctuation that made it is what it is.
+    """
 
     def __init__(self, config_json: str, diffuse_path: str, skies: str, folder: str) -> None:
         self.config = Config.model_validate_json(config_json)
@@ -42,10 +47,14 @@ class ImageWriter:
             labels = label_candidates(
                 candidates, truth, config.classes, config.evaluation.match_radius_deg
             )
-            images = expected_source_images(
-                sky, candidates["lon_deg"].to_numpy(), candidates["lat_deg"].to_numpy(), config
+            lon, lat = candidates["lon_deg"].to_numpy(), candidates["lat_deg"].to_numpy()
+            images = expected_source_images(sky, lon, lat, config)
+            fake = labels == len(config.classes)
+            counted = counted_source_images(
+                draw_photons(sky, config.seed), lon[fake], lat[fake], config
             )
+            images.bands[fake], images.yearly[fake] = counted.bands, counted.yearly
             scores = candidates["score"].to_numpy(dtype=np.float64)
-            save_samples(target, images, labels, scores, sky_id)
+            save_samples(target, images, labels, ~fake, scores, sky_id)
         samples, _ = load_samples(target)
         return {"sky_id": sky_id, "images": len(samples)}

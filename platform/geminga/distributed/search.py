@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -20,7 +19,7 @@ from geminga.localisation.cluster import find_sources
 from geminga.localisation.kmeans import kmeans_sources
 from geminga.localisation.significance import significance_sources
 from geminga.networks.checkpoint import load_checkpoint
-from geminga.networks.miun import Miun
+from geminga.networks.miun import Miun, score_maps
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.observed import counted_records
 from geminga.patches.records import image_columns
@@ -28,7 +27,6 @@ from geminga.patches.store import read_group, write_records
 from geminga.sky.diffuse import DiffuseCounts
 from geminga.sky.observe import draw_photons
 from geminga.sky.sky import load_sky
-from geminga.training.batches import draw_counts
 
 
 def photon_file(folder: Path, sky_id: int) -> Path:
@@ -37,13 +35,29 @@ def photon_file(folder: Path, sky_id: int) -> Path:
 
 
 class Observer:
-    """Draws the photons of a simulated sky and cuts them into patches."""
+    """Draws the photons of a simulated sky and cuts them into patches.
 
-    def __init__(self, config_json: str, diffuse_path: str, skies: str, folder: str) -> None:
+    Parameters
+    ----------
+    config_json : str
+        The configuration.
+    diffuse_path : str
+        Diffuse counts made from it.
+    skies : str
+        Where the simulated skies are.
+    folder : str
+        Where the patches go, and the photons if they are kept.
+    keep_photons : bool
+        Also write the photon list; it can be drawn again from the sky in seconds.
+    """
+
+    def __init__(
+        self, config_json: str, diffuse_path: str, skies: str, folder: str, keep_photons: bool
+    ) -> None:
         self.config = Config.model_validate_json(config_json)
         self.response = response_of(config_json)
         self.diffuse = DiffuseCounts.load(Path(diffuse_path))
-        self.skies, self.folder = Path(skies), Path(folder)
+        self.skies, self.folder, self.keep_photons = Path(skies), Path(folder), keep_photons
 
     def __call__(self, piece: Piece) -> Piece:
         """Observe the sky of ``sky_id``."""
@@ -51,7 +65,7 @@ class Observer:
         path, patches = photon_file(self.folder, sky_id), patch_file(self.folder, sky_id)
         sky = load_sky(sky_folder(self.skies, sky_id), self.config, self.response, self.diffuse)
         photons = draw_photons(sky, self.config.seed)
-        if not path.exists():
+        if self.keep_photons and not path.exists():
             photons.save(path)
         if not patches.exists():
             grid = grid_for_sky(self.config, sky_id)
@@ -69,16 +83,15 @@ class MiunScores:
         model, _ = load_checkpoint(weights, config, "miun")
         if not isinstance(model, Miun):
             raise TypeError(f"{weights} holds no MIUN")
-        self.model = model.eval()
+        self.model = model
         self.columns = image_columns(config.bands)
+        self.batch_size = config.localisation.batch_size
+        self.precision = config.miun_training.precision
 
     def __call__(self, records: dict[str, Any]) -> Float32:
         """Return the network's output (patches, top, top) between 0 and 1 for counted records."""
-        with torch.inference_mode():
-            images = [
-                torch.from_numpy(np.array(records[c], dtype=np.float32)) for c in self.columns
-            ]
-            return np.asarray(self.model.scores(*images).numpy(), dtype=np.float32)
+        images = [records[name] for name in self.columns]
+        return score_maps(self.model, images, self.batch_size, self.precision)
 
 
 class Searcher:
@@ -105,15 +118,12 @@ class Searcher:
         self.searches = searches
 
     def __call__(self, piece: Piece) -> Piece:
-        """Search the patches of ``path``, row group ``group``; ``draw`` asks for a Poisson draw."""
+        """Search the patches of ``path``, row group ``group``."""
         path, group = Path(str(piece["path"])), int(piece["group"])
         stem = f"{path.stem}_{group:04d}"
         target = self.folder / f"{stem}.parquet"
         if not target.exists():
-            records = read_group(path, group)
-            if piece["draw"]:
-                records = draw_counts(records, self.config, int(piece["epoch"]))
-            detections, accuracy = self.search(records)
+            detections, accuracy = self.search(read_group(path, group))
             write_json(self.folder / f"{stem}.json", accuracy)
             write_parquet(target, detections)
         return {"detections": str(target), "accuracy": str(target.with_suffix(".json"))}

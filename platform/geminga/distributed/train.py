@@ -29,7 +29,7 @@ from geminga.config import Config
 from geminga.errors import InputError
 from geminga.logs import show_logs
 from geminga.networks.build import build_classifier, build_miun
-from geminga.networks.losses import LOSSES, METRICS, Kind
+from geminga.networks.losses import METRICS, Kind, build_loss
 from geminga.sections import TrainingConfig
 from geminga.training.batches import Batch
 from geminga.training.loop import EpochReport, fit
@@ -140,7 +140,7 @@ def _worker(task: dict[str, Any]) -> None:
         train_batches,
         valid_batches,
         settings,
-        loss=LOSSES[settings.loss],
+        loss=build_loss(settings.loss, kind),
         metrics=METRICS[kind],
         on_epoch=_reporter(rank, settings.epochs),
         state=state,

@@ -57,10 +57,10 @@ def truth_of(context: Context, sky: int) -> pd.DataFrame:
 def run_search_training(context: Context, folder: Path) -> Mapping[str, Any]:
     """Search training and validation skies; choose the score cuts on the validation skies."""
     config = context.config
-    patches = context.folder("patches")
+    patches = context.folder("observe_training")
     train, valid = sky_ids(config, Split.TRAIN), sky_ids(config, Split.VALID)
-    _search(context, folder, patches, train, (MIUN,), draw=True)
-    _search(context, folder, patches, valid, CALIBRATED, draw=True)
+    _search(context, folder, patches, train, (MIUN,))
+    _search(context, folder, patches, valid, CALIBRATED)
     cuts = {name: _choose_cut(context, folder, name, valid) for name in CALIBRATED}
     write_json(folder / "cuts.json", cuts)
     return {f"score cut of the {SEARCH_NAMES[k]}": round(v, 2) for k, v in cuts.items()}
@@ -71,7 +71,7 @@ def run_search(context: Context, folder: Path) -> Mapping[str, Any]:
     config = context.config
     searches = searches_of(config)
     skies = test_sky_ids(config)
-    accuracy = _search(context, folder, context.folder("observe"), skies, searches, draw=False)
+    accuracy = _search(context, folder, context.folder("observe"), skies, searches)
     write_json(folder / "accuracy.json", asdict(accuracy))
     return {
         f"candidates of the {SEARCH_NAMES[name]}": sum(
@@ -103,7 +103,6 @@ def _search(
     patches: Path,
     skies: Sequence[int],
     searches: tuple[str, ...],
-    draw: bool,
 ) -> PixelCounts:
     config = context.config
     pieces_folder = folder / "pieces"
@@ -111,9 +110,6 @@ def _search(
         {
             "path": str(patch_file(patches, sky).resolve()),
             "group": group,
-            "draw": int(draw),
-            # One past the last epoch: photons the network has not been trained on.
-            "epoch": config.miun_training.epochs,
             "sky_id": sky,
         }
         for sky in skies

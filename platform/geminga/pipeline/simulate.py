@@ -91,12 +91,7 @@ def run_patches(context: Context, folder: Path) -> Mapping[str, Any]:
     """Cut the training and validation skies into patches of expected counts."""
     config = context.config
     pieces = [{"sky_id": i} for i in sky_ids(config, Split.TRAIN, Split.VALID)]
-    arguments = (
-        config.model_dump_json(),
-        diffuse_path(context),
-        str(context.folder("skies").resolve()),
-        str(folder.resolve()),
-    )
+    arguments = _sky_arguments(context, folder)
     with ray_session(config.run.workers):
         rows = run_pieces(PatchWriter, arguments, pieces, config.run.workers, "patches", "sky")
     megabytes = sum(row["bytes"] for row in rows) / 1e6 / len(rows)
@@ -108,16 +103,37 @@ def run_observe(context: Context, folder: Path) -> Mapping[str, Any]:
     config = context.config
     if config.observed is not None:
         return _observe_real(config, folder)
-    pieces = [{"sky_id": i} for i in sky_ids(config, Split.TEST)]
-    arguments = (
-        config.model_dump_json(),
+    return _observe(context, folder, sky_ids(config, Split.TEST), keep_photons=True)
+
+
+def run_observe_training(context: Context, folder: Path) -> Mapping[str, Any]:
+    """Draw photons of the training and validation skies and cut them into patches.
+
+    Score cuts and the classifier then learn from detections made like those on a test sky: one
+    photon list for all patches that overlap.
+    """
+    skies = sky_ids(context.config, Split.TRAIN, Split.VALID)
+    return _observe(context, folder, skies, keep_photons=False)
+
+
+def _observe(
+    context: Context, folder: Path, skies: Sequence[int], keep_photons: bool
+) -> Mapping[str, Any]:
+    config = context.config
+    pieces = [{"sky_id": i} for i in skies]
+    arguments = (*_sky_arguments(context, folder), keep_photons)
+    with ray_session(config.run.workers):
+        rows = run_pieces(Observer, arguments, pieces, config.run.workers, "photons", "sky")
+    return {"photons": sum(row["photons"] for row in rows)}
+
+
+def _sky_arguments(context: Context, folder: Path) -> tuple[str, str, str, str]:
+    return (
+        context.config.model_dump_json(),
         diffuse_path(context),
         str(context.folder("skies").resolve()),
         str(folder.resolve()),
     )
-    with ray_session(config.run.workers):
-        rows = run_pieces(Observer, arguments, pieces, config.run.workers, "photons", "sky")
-    return {"photons": sum(row["photons"] for row in rows)}
 
 
 def observed_files(config: Config) -> Sequence[Path]:

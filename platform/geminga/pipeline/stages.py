@@ -37,9 +37,15 @@ STAGES: tuple[Stage, ...] = (
         input_files=simulate.observed_files,
     ),
     Stage(
+        "observe_training",
+        simulate.run_observe_training,
+        reads=("response", "skies"),
+        settings=("patches",),
+    ),
+    Stage(
         "search_training",
         search.run_search_training,
-        reads=("skies", "patches", "miun"),
+        reads=("skies", "observe_training", "miun"),
         settings=("localisation", "evaluation"),
     ),
     Stage(
