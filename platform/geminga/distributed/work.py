@@ -7,6 +7,7 @@ goes on where it stopped; only a small row per piece comes back.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -15,6 +16,7 @@ import pandas as pd
 import ray.data
 
 from geminga.distributed.session import available_workers
+from geminga.errors import InputError
 from geminga.progress import progress
 
 Piece = Mapping[str, int | float | str]
@@ -28,9 +30,19 @@ def _prepared(worker: Worker, arguments: tuple[Any, ...]) -> Callable[[Piece], P
 
 
 def _one_by_one(batch: pd.DataFrame, worker: Worker, arguments: tuple[Any, ...]) -> pd.DataFrame:
-    call = _prepared(worker, arguments)
-    rows = [{str(k): v for k, v in row.items()} for row in batch.to_dict("records")]
-    return pd.DataFrame([call(row) for row in rows])
+    """Answer each row as JSON; an error of the user's comes back as an answer of its own.
+
+    Ray would pass it on as text inside errors of its own, and print each of them.
+    """
+    rows = []
+    for row in batch.to_dict("records"):
+        try:
+            call = _prepared(worker, arguments)
+            answer = dict(call({str(key): value for key, value in row.items()}))
+            rows.append({"answer": json.dumps(answer), "error": ""})
+        except InputError as error:
+            rows.append({"answer": "", "error": json.dumps(error.__reduce__()[1])})
+    return pd.DataFrame(rows)
 
 
 def run_pieces(
@@ -57,6 +69,11 @@ def run_pieces(
         How many processes; 0 takes every core.
     label, unit : str
         For the progress line.
+
+    Raises
+    ------
+    InputError
+        If a worker refuses a piece.
     """
     if not pieces:
         return []
@@ -70,4 +87,9 @@ def run_pieces(
         num_cpus=1,
         compute=ray.data.TaskPoolStrategy(size=count),
     )
-    return list(progress(dataset.iter_rows(), len(pieces), label, unit))
+    rows = []
+    for row in progress(dataset.iter_rows(), len(pieces), label, unit):
+        if row["error"]:
+            raise InputError(*json.loads(row["error"]))
+        rows.append(json.loads(row["answer"]))
+    return rows

@@ -1,0 +1,5 @@
+"""``python -m geminga`` is the command line."""
+
+from geminga.cli import entry
+
+entry()

@@ -1,0 +1,145 @@
+"""The real command line on the tiny configuration: the whole chain, then what a second run does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from geminga.catalogue import read_fits
+
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "jobs" / "configs" / "tiny.yaml"
+
+
+def geminga(*arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "geminga", *arguments],
+        cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return the output folder of a finished tiny run, and what it printed."""
+    out = tmp_path_factory.mktemp("tiny")
+    done = geminga("run", "--config", str(TINY), "--set", f"run.output={out}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out, done.stdout
+
+
+def test_the_run_prints_figures_and_where_everything_is(finished: tuple[Path, str]) -> None:
+    out, printed = finished
+    for text in ("MIUN", "threshold search", "k-means on MIUN", "true \\ found", "mlflow ui"):
+        assert text in printed
+    root = out / "tiny"
+    assert (root / "report" / "report.html").stat().st_size > 50_000
+    assert str(root / "catalog" / "catalog_2000000.fits") in printed
+
+
+def test_the_catalogue_has_positions_scores_and_probabilities(
+    finished: tuple[Path, str],
+) -> None:
+    out, _ = finished
+    catalog = read_fits(out / "tiny" / "catalog" / "catalog_2000000.fits")
+    assert {"GLON", "GLAT", "RAJ2000", "DEJ2000", "SCORE", "Conf_68_Radius"} <= set(catalog.columns)
+    total = catalog[[c for c in catalog.columns if c.startswith("P_")]].sum(axis=1)
+    assert total.to_numpy() == pytest.approx(1.0, abs=1e-6)
+    regions = (out / "tiny" / "catalog" / "catalog_2000000.reg").read_text()
+    assert regions.count("circle(") == len(catalog)
+
+
+def test_every_stage_says_where_it_came_from(finished: tuple[Path, str]) -> None:
+    out, _ = finished
+    notes = sorted((out / "tiny").glob("*/stage.json"))
+    assert len(notes) == 13
+    hashes = {json.loads(path.read_text())["config_hash"] for path in notes}
+    assert len(hashes) == 1
+
+
+def test_mlflow_has_a_parent_and_a_child_for_each_stage(finished: tuple[Path, str]) -> None:
+    from mlflow import MlflowClient
+
+    out, _ = finished
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("geminga-tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
+    parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+    assert len(parents) == 1
+    assert len(children) == 13
+    assert "MIUN/all/completeness" in parents[0].data.metrics
+    assert parents[0].data.params["miun.width"] == "4"
+    kept = {f.path for r in children for f in client.list_artifacts(r.info.run_id)}
+    assert {"miun", "classifier", "figures", "confusion.json", "catalog", "report.html"} <= kept
+
+
+def test_a_second_run_skips_everything(finished: tuple[Path, str]) -> None:
+    out, _ = finished
+    again = geminga("run", "--config", str(TINY), "--set", f"run.output={out}")
+    assert again.returncode == 0
+    assert again.stderr.count("finished before, skipped") == 13
+    assert "done in" not in again.stderr
+
+
+def test_a_changed_setting_reruns_what_depends_on_it(finished: tuple[Path, str]) -> None:
+    out, _ = finished
+    change = "evaluation.flux_bins_per_decade=3"
+    again = geminga("report", "--config", str(TINY), "--set", f"run.output={out}", "--set", change)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "miun: finished before, skipped" in again.stderr
+    assert "evaluate: done in" in again.stderr
+    # Leave it as it was for the other tests.
+    geminga("report", "--config", str(TINY), "--set", f"run.output={out}")
+
+
+def test_config_show_prints_the_resolved_tree_and_its_hash() -> None:
+    shown = geminga("config", "show", "--config", str(TINY), "--set", "seed=7")
+    assert shown.returncode == 0
+    assert shown.stdout.startswith("# hash ")
+    tree = yaml.safe_load(shown.stdout)
+    assert tree["seed"] == 7
+    assert tree["patches"]["size_deg"] == 10.0, "defaults are shown too"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("miun.widht=4", "unknown key miun.widht"),
+        ("miun.width=0", "miun.width = 0"),
+        ("sky.population=nothing", "nothing"),
+        ("classes=[BLL, XYZ]", "XYZ"),
+        ("response.irf=P9R9", "P9R9"),
+    ],
+)
+def test_bad_settings_are_one_line_and_exit_code_2(
+    change: str, message: str, tmp_path: Path
+) -> None:
+    done = geminga(
+        "simulate", "--config", str(TINY), "--set", change, "--set", f"run.output={tmp_path}"
+    )
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unwritable_output_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    done = geminga("simulate", "--config", str(TINY), "--set", f"run.output={blocked}")
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_configuration_is_one_line_and_exit_code_2() -> None:
+    done = geminga("run", "--config", "nowhere.yaml")
+    assert done.returncode == 2
+    assert "error: nowhere.yaml: cannot be read" in done.stderr
