@@ -16,7 +16,8 @@ def main(repository: Path, source: Path) -> None:
     installed = Path(geminga.__file__).parent
     if installed.is_relative_to(repository) or installed.is_relative_to(source):
         raise SystemExit(f"geminga was imported from {installed}, not from the wheel")
-    modules = [m.name for m in pkgutil.walk_packages(geminga.__path__, "geminga.")]
+    names = [m.name for m in pkgutil.walk_packages(geminga.__path__, "geminga.")]
+    modules = [name for name in names if not name.endswith("__main__")]  # that one runs
     for name in modules:
         importlib.import_module(name)
     package = source / "platform" / "geminga"
