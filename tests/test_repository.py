@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from geminga.config import load_config
+from geminga.config import config_from_tree, load_config
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "platform" / "geminga"
@@ -142,3 +142,9 @@ def test_readme_names_files_and_targets_that_exist() -> None:
         assert set(re.findall(r"(?:^    |`)make ([a-z]+)", text, re.MULTILINE)) <= targets
         for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text):
             assert (ROOT / document).parent.joinpath(link).exists(), f"{document} links to {link}"
+
+
+def test_example_settings_of_the_readme_are_accepted() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    config = config_from_tree(yaml.safe_load(example), "README.md")
+    assert config.observed is not None
