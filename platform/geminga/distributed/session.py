@@ -40,6 +40,7 @@ def ray_session(workers: int) -> Iterator[None]:
             # It watches for nodes of a cluster that are taken away; here there is only one.
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
             ray.init(
+                address="local",
                 num_cpus=workers or os.cpu_count(),
                 # Ray Train asks the dashboard for its own state and complains without one.
                 include_dashboard=True,
