@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from geminga.config import Config, ObservedConfig
+from geminga.errors import InputError
 from geminga.geometry import separation_deg, unit_vectors
 from geminga.sky.ft1 import read_events
 
