@@ -152,6 +152,11 @@ def _worker(task: dict[str, Any]) -> None:
     )
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out Ray Train's lines on each report it passes on: the epoch's own line says it."""
+    return record.levelno >= logging.WARNING or "/ray/train/" not in record.pathname
+
+
 def _ingredients(
     kind: Kind, config: Config, train: list[Path], valid: list[Path], rank: int, workers: int
 ) -> tuple[nn.Module, Callable[[int], Iterable[Batch]], Callable[[], Iterable[Batch]]]:

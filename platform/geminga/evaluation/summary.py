@@ -174,6 +174,7 @@ def search_summary(
     purity_counts: MatchCounts | None = None,
     seconds: float = math.nan,
     purities: Sequence[float] = PURITIES,
+    curve: tuple[MatchCounts, MatchCounts | None] | None = None,
 ) -> SearchSummary:
     """Derive the figures of one search from its merged counts.
 
@@ -191,13 +192,18 @@ def search_summary(
         Time the search took.
     purities : sequence of float
         Purities at which completeness is given; PURITIES must be among them to print the table.
+    curve : (MatchCounts, MatchCounts or None), optional
+        The same two counts of all candidates, where `counts` holds only those above a score cut:
+        completeness at given purities comes from them.
     """
+    curve_counts, curve_purity = (counts, purity_counts) if curve is None else curve
     wide = counts if purity_counts is None else purity_counts
     rates, wide_rates = counts.rates(), wide.rates()
     regions = {}
     for k, latitude in enumerate(LATITUDES):
         points = {
-            f"{p:g}": completeness_at_purity(counts, p, latitude, purity_counts) for p in purities
+            f"{p:g}": completeness_at_purity(curve_counts, p, latitude, curve_purity)
+            for p in purities
         }
         regions[latitude] = RegionSummary(
             int(rates.completeness.n[k]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from geminga.evaluation import figures
 from geminga.evaluation.confusion import ConfusionCounts, count_confusion, empty_confusion
 from geminga.evaluation.counts import MatchCounts, count_matches, empty_counts
 from geminga.evaluation.metrics import Offsets, PixelCounts, empty_offsets, position_offsets
-from geminga.evaluation.summary import RunSummary, SearchSummary, run_summary, search_summary
+from geminga.evaluation.summary import RunSummary, run_summary, search_summary
 from geminga.files import read_json, read_parquet, write_json
 from geminga.matching import match
 from geminga.pipeline.examples import example_patches
@@ -74,7 +73,8 @@ def _evaluate_simulated(context: Context, folder: Path) -> RunSummary:
     summaries = []
     for search, name in names.items():
         curves[name], at_cut, offsets[name] = _count(context, search)
-        summaries.append(_at_cut(search_summary(name, at_cut, offsets[name]), curves[name]))
+        curve = (curves[name], None)
+        summaries.append(search_summary(name, at_cut, offsets[name], curve=curve))
         write_json(folder / f"counts_{search}.json", at_cut.to_json())
     confusion = _confusion(context)
     write_json(folder / "confusion.json", confusion.to_json())
@@ -129,22 +129,6 @@ def _count(context: Context, search: str) -> tuple[MatchCounts, MatchCounts, Off
             else:
                 everything += counts
     return everything, at_cut, offsets
-
-
-def _at_cut(summary: SearchSummary, curve: MatchCounts) -> SearchSummary:
-    """Take completeness at given purities from all candidates: the cut may lie above them."""
-    whole = search_summary(summary.name, curve, empty_offsets())
-    return replace(
-        summary,
-        regions={
-            latitude: replace(
-                region,
-                completeness_at_purity=whole.regions[latitude].completeness_at_purity,
-                score_at_purity=whole.regions[latitude].score_at_purity,
-            )
-            for latitude, region in summary.regions.items()
-        },
-    )
 
 
 def _confusion(context: Context) -> ConfusionCounts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -65,21 +64,9 @@ def evaluate_real_sky(context: Context, folder: Path) -> RunSummary:
         offsets = position_offsets(chosen, truth, match(chosen, truth, radius))
         curves[name] = _against_truth(everything, truth, context)
         purities[name] = _against_any(everything, confirmed(everything, catalogs, radius), context)
-        at_cut = search_summary(name, counts, offsets, _against_any(chosen, sure, context))
-        whole = search_summary(name, curves[name], offsets, purities[name])
-        summaries.append(
-            replace(
-                at_cut,
-                regions={
-                    latitude: replace(
-                        region,
-                        completeness_at_purity=whole.regions[latitude].completeness_at_purity,
-                        score_at_purity=whole.regions[latitude].score_at_purity,
-                    )
-                    for latitude, region in at_cut.regions.items()
-                },
-            )
-        )
+        wide = _against_any(chosen, sure, context)
+        curve = (curves[name], purities[name])
+        summaries.append(search_summary(name, counts, offsets, wide, curve=curve))
         result = evaluate_real(chosen, catalogs, observed.truth_catalog, radius)
         write_json(folder / f"real_{search}.json", result.tree())
         extra.update(_named(name, result, observed.truth_catalog))
