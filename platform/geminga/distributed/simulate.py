@@ -5,15 +5,17 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from geminga.classes import components
 from geminga.config import Config
 from geminga.distributed.work import Piece
+from geminga.files import read_parquet, write_json
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.records import make_records
 from geminga.patches.store import PATCHES_PER_GROUP, write_records
 from geminga.response import Response, build_response
 from geminga.sky.diffuse import DiffuseCounts
 from geminga.sky.population import load_population
-from geminga.sky.sky import load_sky, save_sky, simulate_sky
+from geminga.sky.sky import SOURCES_FILE, load_sky, save_sky, simulate_sky
 
 
 @lru_cache(maxsize=1)
@@ -59,12 +61,17 @@ class SkyWriter:
         if not target.exists():
             sky = simulate_sky(self.config, self.response, self.population, self.diffuse, sky_id)
             save_sky(target, sky)
-        sky = load_sky(target, self.config, self.response, self.diffuse)
-        return {
-            "sky_id": sky_id,
-            "sources": len(sky.sources.table),
-            "expected_counts": float(sky.totals().sum()),
-        }
+            write_json(
+                target / "expected_counts.json",
+                {
+                    "axes": ["component", "band", "year"],
+                    "components": components(self.config.classes),
+                    "bands_gev": [[b.emin_gev, b.emax_gev] for b in self.config.bands],
+                    "counts": sky.totals().tolist(),
+                },
+            )
+        truth = read_parquet(target / SOURCES_FILE)
+        return {"sky_id": sky_id, "sources": len(truth)}
 
 
 class PatchWriter:

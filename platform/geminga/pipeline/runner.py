@@ -170,21 +170,20 @@ def _run_one(stage: Stage, context: Context, key: str) -> Mapping[str, Any]:
     start = time.monotonic()
     with _work_folder(final, key) as work:
         summary = dict(stage.run(context, work))
-        write_json(
-            work / STAGE_FILE,
-            {
-                "stage": stage.name,
-                "key": key,
-                "config_hash": context.config.hash(),
-                "seed": context.config.seed,
-                "version": geminga.__version__,
-                "python": python_platform.python_version(),
-                "machine": f"{python_platform.machine()} {python_platform.system()}",
-                "seconds": round(time.monotonic() - start, 1),
-                "inputs": [str(path.name) for path in stage.input_files(context.config)],
-                "summary": summary,
-            },
-        )
+        note = {
+            "stage": stage.name,
+            "key": key,
+            "config_hash": context.config.hash(),
+            "seed": context.config.seed,
+            "version": geminga.__version__,
+            "python": python_platform.python_version(),
+            "machine": f"{python_platform.machine()} {python_platform.system()}",
+            "seconds": round(time.monotonic() - start, 1),
+            "inputs": [str(path.name) for path in stage.input_files(context.config)],
+            "summary": summary,
+        }
+        write_json(work / STAGE_FILE, note)
+        context.tracker.tree(note, STAGE_FILE)
     return summary
 
 
