@@ -69,20 +69,21 @@ def _evaluate_simulated(context: Context, folder: Path) -> RunSummary:
     config = context.config
     names = {search: SEARCH_NAMES[search] for search in searches_of(config)}
     curves: dict[str, MatchCounts] = {}
+    at_cut: dict[str, MatchCounts] = {}
     offsets: dict[str, Offsets] = {}
     summaries = []
     for search, name in names.items():
-        curves[name], at_cut, offsets[name] = _count(context, search)
+        curves[name], at_cut[name], offsets[name] = _count(context, search)
         curve = (curves[name], None)
-        summaries.append(search_summary(name, at_cut, offsets[name], curve=curve))
-        write_json(folder / f"counts_{search}.json", at_cut.to_json())
+        summaries.append(search_summary(name, at_cut[name], offsets[name], curve=curve))
+        write_json(folder / f"counts_{search}.json", at_cut[name].to_json())
     confusion = _confusion(context)
     write_json(folder / "confusion.json", confusion.to_json())
     context.tracker.tree(confusion.to_json(), "confusion.json")
 
     radius = config.evaluation.match_radius_deg
-    save(folder, "completeness_s1", figures.completeness_curves(curves))
-    save(folder, "completeness_s10", figures.completeness_curves(curves, "s10"))
+    save(folder, "completeness_s1", figures.completeness_curves(at_cut))
+    save(folder, "completeness_s10", figures.completeness_curves(at_cut, "s10"))
     save(folder, "purity_completeness", figures.purity_completeness(curves))
     save(folder, "purity_score", figures.purity_by_score(curves))
     save(folder, "positions", figures.localisation_histogram(offsets, radius))

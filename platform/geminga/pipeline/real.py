@@ -54,12 +54,13 @@ def evaluate_real_sky(context: Context, folder: Path) -> RunSummary:
     (sky,) = test_sky_ids(config)
     summaries, extra = [], {}
     curves: dict[str, MatchCounts] = {}
+    at_cut: dict[str, MatchCounts] = {}
     purities: dict[str, MatchCounts] = {}
     for search in searches_of(config):
         name = SEARCH_NAMES[search]
         everything = read_parquet(candidate_file(context.folder("search"), search, sky))
         chosen = selected(context, search, everything)
-        counts = _against_truth(chosen, truth, context)
+        counts = at_cut[name] = _against_truth(chosen, truth, context)
         sure = confirmed(chosen, catalogs, radius)
         offsets = position_offsets(chosen, truth, match(chosen, truth, radius))
         curves[name] = _against_truth(everything, truth, context)
@@ -75,7 +76,7 @@ def evaluate_real_sky(context: Context, folder: Path) -> RunSummary:
     draw = figures.save_figure
     label = f"photon flux in {observed.truth_catalog} (cm$^{{-2}}$ s$^{{-1}}$)"
     place = folder / "figures"
-    draw(figures.completeness_curves(curves, "s1", label), place / "completeness.png")
+    draw(figures.completeness_curves(at_cut, "s1", label), place / "completeness.png")
     draw(
         figures.purity_completeness(curves, purity_counts=purities),
         place / "purity_completeness.png",

@@ -19,8 +19,8 @@ REPORT = "report.html"
 CAPTIONS = {
     "sky": "All-sky map in Galactic coordinates: true and found sources.",
     "references": "Detections on the real sky and the catalogues that confirm them.",
-    "completeness_s1": "Completeness against photon flux above 1 GeV, for both latitudes.",
-    "completeness_s10": "Completeness against photon flux above 10 GeV, for both latitudes.",
+    "completeness_s1": "Completeness of the detections above the score cut against photon flux above 1 GeV.",
+    "completeness_s10": "The same against photon flux above 10 GeV.",
     "completeness": "Completeness against the flux in the reference catalogue.",
     "purity_completeness": "Purity and completeness as the score cut rises.",
     "purity_score": "Purity of the detections by score.",
