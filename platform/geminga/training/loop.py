@@ -24,6 +24,7 @@ from geminga.networks.losses import Measure
 from geminga.sections import TrainingConfig
 from geminga.seeds import Stage, generator
 from geminga.training.batches import Batch
+from geminga.training.norms import average_buffers, settle_norms
 from geminga.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -178,7 +179,8 @@ def fit(
             train_loss = reduce_mean(
                 _train_epoch(wrapped, train_batches(state.epoch), optimiser, loss, settings, device)
             )
-        _average_buffers(model, reduce_mean)
+        settle_norms(model, train_batches(state.epoch), device)
+        average_buffers(model, reduce_mean)
         measures = {"loss": loss, **metrics}
         # Without the wrapper: workers may have unequal numbers of validation batches.
         valid = reduce_mean(_validate(model, valid_batches(), measures, settings, device))
@@ -281,17 +283,6 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
         tuple(tensor.to(device, non_blocking=True) for tensor in batch.inputs),
         batch.target.to(device, non_blocking=True),
     )
-
-
-def _average_buffers(model: nn.Module, reduce_mean: Callable[[Tensor], Tensor]) -> None:
-    """Give all workers the mean of their running statistics of batch normalisation."""
-    buffers = [b for b in model.buffers() if b.is_floating_point()]
-    if not buffers:
-        return
-    flat = torch.cat([b.detach().reshape(-1).double().cpu() for b in buffers])
-    means = torch.split(reduce_mean(flat), [b.numel() for b in buffers])
-    for buffer, mean in zip(buffers, means, strict=True):
-        buffer.copy_(mean.reshape(buffer.shape))
 
 
 def _low(settings: TrainingConfig) -> bool:
