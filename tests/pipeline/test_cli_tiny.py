@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,26 @@ def test_a_changed_setting_reruns_what_depends_on_it(finished: tuple[Path, str])
     assert "evaluate: done in" in again.stderr
     # Leave it as it was for the other tests.
     geminga("report", "--config", str(TINY), "--set", f"run.output={out}")
+
+
+def test_one_worker_gives_the_same_bytes_for_the_same_weights(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    first = finished[0] / "tiny"
+    second = tmp_path / "tiny"
+    for stage in ("miun", "classifier"):
+        shutil.copytree(first / stage, second / stage)
+    done = geminga(
+        "classify", "--config", str(TINY), "--set", f"run.output={tmp_path}",
+        "--set", "run.workers=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "classifier: finished before, skipped" in done.stderr
+    for stage, pattern in (("patches", "*.parquet"), ("observe", "*"), ("catalog", "catalog*")):
+        paths = [p for p in sorted((first / stage).glob(pattern)) if p.name != "stage.json"]
+        assert paths
+        for path in paths:
+            assert path.read_bytes() == (second / stage / path.name).read_bytes(), path.name
 
 
 def test_config_show_prints_the_resolved_tree_and_its_hash() -> None:

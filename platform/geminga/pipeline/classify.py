@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 import geminga
 from geminga.catalogue import build_catalogue, write_fits, write_regions
@@ -55,6 +56,7 @@ def run_images(context: Context, folder: Path) -> Mapping[str, Any]:
 def run_catalog(context: Context, folder: Path) -> Mapping[str, Any]:
     """Classify the detections of the test skies and write the catalogues."""
     config = context.config
+    torch.set_num_threads(1)  # the same bits on any number of cores
     weights = context.folder("classifier") / "model"
     model, meta = load_checkpoint(weights, config, "classifier")
     if not isinstance(model, SourceCnn):
