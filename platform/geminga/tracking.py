@@ -6,6 +6,7 @@ The store is a local SQLite database in the output folder unless the configurati
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow.exceptions import MlflowException
 
 from geminga.config import Config
+from geminga.errors import InputError
 from geminga.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -32,8 +35,9 @@ def tracking_uri(config: Config) -> str:
 class Tracker:
     """What the stages tell MLflow; `open` starts or continues the parent run."""
 
-    def __init__(self, parent_id: str, uri: str) -> None:
+    def __init__(self, parent_id: str, experiment_id: str, uri: str) -> None:
         self.parent_id = parent_id
+        self.experiment_id = experiment_id
         self.uri = uri
 
     @classmethod
@@ -47,22 +51,18 @@ class Tracker:
             Settings; they become the run's parameters.
         root : Path
             Folder of the run, where the identifier of the MLflow run is kept.
+
+        Raises
+        ------
+        InputError
+            If the store cannot be used, or the experiment was deleted in it.
         """
         uri = tracking_uri(config)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         mlflow.set_tracking_uri(uri)
-        local = config.run.tracking_uri is None
-        experiment = mlflow.get_experiment_by_name(config.run.experiment)
-        experiment_id = (
-            experiment.experiment_id
-            if experiment is not None
-            else mlflow.create_experiment(
-                config.run.experiment,
-                (Path(config.run.output).resolve() / "mlartifacts").as_uri() if local else None,
-            )
-        )
+        experiment_id = _experiment(config)
         note = root / "tracking.json"
         previous = read_json(note) if note.is_file() else {}
         same = previous.get("config_hash") == config.hash() and previous.get("uri") == uri
@@ -82,25 +82,27 @@ class Tracker:
                     note,
                     {"run_id": run.info.run_id, "config_hash": config.hash(), "uri": uri},
                 )
-            yield cls(run.info.run_id, uri)
+            yield cls(run.info.run_id, experiment_id, uri)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Make what is logged inside the block a child run of this name."""
-        with mlflow.start_run(run_name=name, nested=True):
+        # MLflow would put a nested run into its default experiment, whose artefacts are kept in
+        # the folder the program was started in.
+        with mlflow.start_run(run_name=name, nested=True, experiment_id=self.experiment_id):
             mlflow.set_tag("stage", name)
             yield
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers to the current run; NaN is left out."""
-        finite = {_safe(k): float(v) for k, v in values.items() if v == v}
+        """Log numbers to the current run; NaN and infinity are left out."""
+        finite = {_safe(k): float(v) for k, v in values.items() if math.isfinite(v)}
         mlflow.log_metrics(finite, step=step)
 
     def parent_metrics(self, values: Mapping[str, float]) -> None:
         """Log the figures runs are compared by to the parent run."""
         client = mlflow.MlflowClient()
         for key, value in values.items():
-            if value == value:
+            if math.isfinite(value):
                 client.log_metric(self.parent_id, _safe(key), float(value))
 
     def curve(self, history: Sequence[Mapping[str, float]]) -> None:
@@ -122,6 +124,30 @@ class Tracker:
     def tree(self, tree: Mapping[str, Any], name: str) -> None:
         """Keep a JSON tree with the current run."""
         mlflow.log_dict(dict(tree), name)
+
+
+def _experiment(config: Config) -> str:
+    """Return the identifier of the experiment of a run, made if it is not there yet."""
+    name, local = config.run.experiment, config.run.tracking_uri is None
+    try:
+        experiment = mlflow.get_experiment_by_name(name)
+        if experiment is None:
+            folder = Path(config.run.output).resolve() / "mlartifacts"
+            return str(mlflow.create_experiment(name, folder.as_uri() if local else None))
+    except MlflowException as error:
+        line = str(error).splitlines()[0]
+        raise InputError(
+            "run.tracking_uri",
+            f"the MLflow store {tracking_uri(config)} cannot be used ({line})",
+            "name a server that answers, or none for a store in the output folder",
+        ) from error
+    if experiment.lifecycle_stage != "active":
+        raise InputError(
+            "run.experiment",
+            f"{name!r} was deleted in the MLflow store",
+            f"name another, or run: mlflow experiments restore -x {experiment.experiment_id}",
+        )
+    return str(experiment.experiment_id)
 
 
 def _safe(key: str) -> str:
