@@ -62,14 +62,16 @@ def children(run_id: str) -> list[Any]:
     return list(mlflow.MlflowClient().search_runs([experiment], text))
 
 
-def test_the_store_is_in_the_output_unless_a_server_is_named(config2: Config, tmp_path: Path):
+def test_the_store_is_in_the_output_unless_a_server_is_named(
+    config2: Config, tmp_path: Path
+) -> None:
     local = configured(config2, tmp_path, "a")
     assert tracking_uri(local) == f"sqlite:///{tmp_path.resolve()}/mlflow.db"
     remote = configured(config2, tmp_path, "a", run={"tracking_uri": "http://host:5000"})
     assert tracking_uri(remote) == "http://host:5000"
 
 
-def test_a_parent_run_with_a_child_per_stage(config2: Config, output: Path):
+def test_a_parent_run_with_a_child_per_stage(config2: Config, output: Path) -> None:
     config = configured(config2, output, "family")
     root = output / "family"
     (root / "figures").mkdir(parents=True)
@@ -113,7 +115,7 @@ def test_a_parent_run_with_a_child_per_stage(config2: Config, output: Path):
         assert run.info.artifact_uri.startswith((output.resolve() / "mlartifacts").as_uri())
 
 
-def test_settings_become_flat_parameters_of_limited_length(config2: Config, output: Path):
+def test_settings_become_flat_parameters_of_limited_length(config2: Config, output: Path) -> None:
     path = "p" * (MAX_PARAM_LENGTH + 100)
     config = configured(config2, output, "params", sky={"interstellar": path})
     params = mlflow_params(opened(config))
@@ -126,7 +128,7 @@ def test_settings_become_flat_parameters_of_limited_length(config2: Config, outp
     assert "sky" not in params
 
 
-def test_numbers_that_are_not_finite_are_left_out(config2: Config, output: Path):
+def test_numbers_that_are_not_finite_are_left_out(config2: Config, output: Path) -> None:
     config = configured(config2, output, "numbers")
     values = {"good": 1.0, "nan": float("nan"), "inf": float("inf"), "minus": -float("inf")}
     with Tracker.open(config, output / "numbers") as tracker:
@@ -139,7 +141,7 @@ def test_numbers_that_are_not_finite_are_left_out(config2: Config, output: Path)
     assert mlflow.get_run(tracker.parent_id).data.metrics == {"good": 1.0}
 
 
-def test_the_same_settings_go_on_with_their_run(config2: Config, output: Path):
+def test_the_same_settings_go_on_with_their_run(config2: Config, output: Path) -> None:
     config = configured(config2, output, "again")
     first = opened(config)
     note = read_json(output / "again" / "tracking.json")
@@ -153,7 +155,7 @@ def test_the_same_settings_go_on_with_their_run(config2: Config, output: Path):
     assert opened(configured(config2, output, "again", sky={"density_factor": 2.0})) == other
 
 
-def test_a_failed_run_is_marked_and_goes_on(config2: Config, output: Path):
+def test_a_failed_run_is_marked_and_goes_on(config2: Config, output: Path) -> None:
     config = configured(config2, output, "failing")
     root = output / "failing"
 
@@ -170,7 +172,7 @@ def test_a_failed_run_is_marked_and_goes_on(config2: Config, output: Path):
     assert mlflow.get_run(parent_id).info.status == "FINISHED"
 
 
-def test_a_run_that_is_gone_is_begun_anew(config2: Config, output: Path):
+def test_a_run_that_is_gone_is_begun_anew(config2: Config, output: Path) -> None:
     config = configured(config2, output, "gone")
     first = opened(config)
     mlflow.delete_run(first)
@@ -184,14 +186,14 @@ def test_a_run_that_is_gone_is_begun_anew(config2: Config, output: Path):
     assert opened(config) != first
 
 
-def test_a_deleted_experiment_is_named(config2: Config, output: Path):
+def test_a_deleted_experiment_is_named(config2: Config, output: Path) -> None:
     config = configured(config2, output, "deleted", run={"experiment": "short-lived"})
     mlflow.delete_experiment(mlflow.get_run(opened(config)).info.experiment_id)
     with pytest.raises(InputError, match=r"run.experiment: 'short-lived' was deleted .* restore"):
         opened(config)
 
 
-def test_a_store_that_cannot_be_used_is_named(config2: Config, tmp_path: Path):
+def test_a_store_that_cannot_be_used_is_named(config2: Config, tmp_path: Path) -> None:
     config = configured(config2, tmp_path, "bad", run={"tracking_uri": "nonsense://host"})
     with pytest.raises(InputError, match=r"run.tracking_uri: the MLflow store nonsense://host"):
         opened(config)

@@ -57,11 +57,13 @@ def load_samples(path: Path) -> tuple[SourceSamples, Float64]:
         If the file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here, for numpy does not close a damaged archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             images = SourceImages(stored["bands"], stored["yearly"], stored["lat_deg"])
             samples = SourceSamples.of_sky(images, stored["labels"], int(stored["sky_id"]))
             return replace(samples, expected=stored["expected"]), stored["scores"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        # EOFError: an empty file; TypeError: one array instead of an archive of them.
         raise InputError(
             str(path), f"holds no source images ({error})", "make the images anew"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -39,9 +40,15 @@ class RealSky:
     by_catalog: Mapping[str, Rate]
     chance: Mapping[str, Rate]
 
-    def tree(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Return the figures as a JSON tree."""
-        return asdict(self)
+    def tree(self) -> dict[str, dict[str, dict[str, float | str]]]:
+        """Return the figures as a JSON tree; shares without trials become the text ``nan``."""
+        return {
+            part: {
+                name: {k: v if math.isfinite(v) else str(v) for k, v in figures.items()}
+                for name, figures in rates.items()
+            }
+            for part, rates in asdict(self).items()
+        }
 
 
 def confirmed(

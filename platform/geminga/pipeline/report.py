@@ -14,6 +14,7 @@ from geminga.pipeline.classify import catalog_file
 from geminga.pipeline.runner import STAGE_FILE, Context
 from geminga.pipeline.simulate import test_sky_ids
 
+REPORT_STAGE = "report"
 REPORT = "report.html"
 
 CAPTIONS = {
@@ -81,7 +82,12 @@ def _details(summary: RunSummary) -> list[list[str]]:
 
 
 def _provenance(context: Context) -> dict[str, Any]:
-    stages = sorted(context.root.glob(f"*/{STAGE_FILE}"))
+    # Not the work folders of interrupted stages, and not the report this one replaces.
+    stages = [
+        path
+        for path in sorted(context.root.glob(f"*/{STAGE_FILE}"))
+        if not path.parent.name.startswith(".") and path.parent.name != REPORT_STAGE
+    ]
     return {
         "config_hash": context.config.hash(),
         "stages": {path.parent.name: read_json(path) for path in stages},
@@ -97,17 +103,20 @@ def _printed(context: Context, summary: RunSummary) -> str:
     lines.append("")
     for sky in test_sky_ids(context.config):
         lines.append(f"catalogue:  {catalog_file(context.folder('catalog'), sky)}")
-    lines.append(f"report:     {context.folder('report') / REPORT}")
+    lines.append(f"report:     {context.folder(REPORT_STAGE) / REPORT}")
     lines.append(f"MLflow:     mlflow ui --backend-store-uri {context.tracker.uri}")
     return "\n".join(lines) + "\n"
 
 
 def _confusion_lines(tree: Mapping[str, Any]) -> list[str]:
     classes = tree["classes"]
-    width = max(len(name) for name in classes) + 2
-    head = "true \\ found".ljust(14) + "".join(name.rjust(width) for name in classes)
+    corner = "true \\ found"
+    first = max(len(name) for name in [corner, *classes]) + 2
+    longest = max(len(str(cell)) for row in [classes, *tree["counts"]] for cell in row)
+    width = longest + 2
+    head = corner.ljust(first) + "".join(name.rjust(width) for name in classes)
     rows = [
-        name.ljust(14) + "".join(str(count).rjust(width) for count in counts)
+        name.ljust(first) + "".join(str(count).rjust(width) for count in counts)
         for name, counts in zip(classes, tree["counts"], strict=True)
     ]
     return [head, *rows]

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from geminga.config import Config
+from geminga.errors import InputError
 from geminga.patches.records import image_columns
 from geminga.patches.store import group_sizes, read_group
 from geminga.training.batches import Batch, Records, shuffled, split_rows, train_batch, valid_batch
@@ -48,7 +49,19 @@ class PatchReader:
         self.batches = -(-rows // self.batch_size) if workers == 1 else rows // self.batch_size
 
     def train(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of a training epoch: shuffled, freshly drawn, turned and mirrored."""
+        """Yield the batches of a training epoch: shuffled, freshly drawn, turned and mirrored.
+
+        Raises
+        ------
+        InputError
+            If the patches do not fill one batch of every worker.
+        """
+        if not self.batches:
+            raise InputError(
+                "miun_training.workers",
+                f"the patches do not fill one batch of {self.batch_size} for each worker",
+                "use fewer workers, a smaller batch_size or more training skies",
+            )
         rows = self._shuffled_rows(epoch)
         yield from prefetch(rows, lambda records: train_batch(records, self.config, epoch))
 
