@@ -92,6 +92,9 @@ class TrainingConfig(Section):
     learning_rate: Positive = 1e-3
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     plateau_patience: Count = 5
+    plateau_min_gain: Fraction = Field(
+        0.0, description="relative gain in validation loss below which an epoch is on a plateau"
+    )
     min_learning_rate: Positive = 1e-5
     stop_patience: AtLeastOne = Field(50, description="epochs without gain before stopping")
     loss: Literal["bce", "dice", "bce_dice", "cross_entropy"] = "bce"
@@ -121,7 +124,9 @@ class LocalisationConfig(Section):
     kmeans_max_clusters: AtLeastOne = 40
     kmeans_pixel_threshold: Fraction = 0.5
     significance_smoothing_deg: Positive = 0.25
-    significance_threshold: Positive = 4.0
+    significance_threshold: Positive = Field(
+        4.0, description="sigma of a peak, and of what is masked when the background is measured"
+    )
     significance_min_gev: Positive = 1.0
     batch_size: AtLeastOne = 32
 

@@ -9,13 +9,10 @@ import numpy as np
 from geminga.classification.images import counted_source_images, expected_source_images
 from geminga.classification.labels import label_candidates
 from geminga.classification.store import load_samples, save_samples
-from geminga.config import Config
-from geminga.distributed.simulate import response_of, sky_folder
+from geminga.distributed.simulate import StoredSkies
 from geminga.distributed.work import Piece
 from geminga.files import read_parquet
-from geminga.sky.diffuse import DiffuseCounts
 from geminga.sky.observe import draw_photons
-from geminga.sky.sky import load_sky
 
 
 def image_file(folder: Path, sky_id: int) -> Path:
@@ -31,17 +28,15 @@ class ImageWriter:
     """
 
     def __init__(self, config_json: str, diffuse_path: str, skies: str, folder: str) -> None:
-        self.config = Config.model_validate_json(config_json)
-        self.response = response_of(config_json)
-        self.diffuse = DiffuseCounts.load(Path(diffuse_path))
-        self.skies, self.folder = Path(skies), Path(folder)
+        self.skies = StoredSkies(config_json, diffuse_path, skies)
+        self.folder = Path(folder)
 
     def __call__(self, piece: Piece) -> Piece:
         """Make the images of the candidates in file ``candidates`` of sky ``sky_id``."""
-        config, sky_id = self.config, int(piece["sky_id"])
+        config, sky_id = self.skies.config, int(piece["sky_id"])
         target = image_file(self.folder, sky_id)
         if not target.exists():
-            sky = load_sky(sky_folder(self.skies, sky_id), config, self.response, self.diffuse)
+            sky = self.skies.load(sky_id)
             candidates = read_parquet(Path(str(piece["candidates"])))
             truth = sky.sources.table
             labels = label_candidates(

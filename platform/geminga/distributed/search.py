@@ -11,7 +11,7 @@ import torch
 
 from geminga.arrays import Float32
 from geminga.config import Config
-from geminga.distributed.simulate import patch_file, response_of, sky_folder
+from geminga.distributed.simulate import StoredSkies, patch_file
 from geminga.distributed.work import Piece
 from geminga.evaluation.metrics import count_pixels
 from geminga.files import write_json, write_parquet
@@ -24,9 +24,7 @@ from geminga.patches.grid import grid_for_sky
 from geminga.patches.observed import counted_records
 from geminga.patches.records import image_columns
 from geminga.patches.store import read_group, write_records
-from geminga.sky.diffuse import DiffuseCounts
 from geminga.sky.observe import draw_photons
-from geminga.sky.sky import load_sky
 
 
 def photon_file(folder: Path, sky_id: int) -> Path:
@@ -39,12 +37,8 @@ class Observer:
 
     Parameters
     ----------
-    config_json : str
-        The configuration.
-    diffuse_path : str
-        Diffuse counts made from it.
-    skies : str
-        Where the simulated skies are.
+    config_json, diffuse_path, skies : str
+        See `StoredSkies`.
     folder : str
         Where the patches go, and the photons if they are kept.
     keep_photons : bool
@@ -54,23 +48,21 @@ class Observer:
     def __init__(
         self, config_json: str, diffuse_path: str, skies: str, folder: str, keep_photons: bool
     ) -> None:
-        self.config = Config.model_validate_json(config_json)
-        self.response = response_of(config_json)
-        self.diffuse = DiffuseCounts.load(Path(diffuse_path))
-        self.skies, self.folder, self.keep_photons = Path(skies), Path(folder), keep_photons
+        self.skies = StoredSkies(config_json, diffuse_path, skies)
+        self.folder, self.keep_photons = Path(folder), keep_photons
 
     def __call__(self, piece: Piece) -> Piece:
         """Observe the sky of ``sky_id``."""
-        sky_id = int(piece["sky_id"])
+        sky_id, config = int(piece["sky_id"]), self.skies.config
         path, patches = photon_file(self.folder, sky_id), patch_file(self.folder, sky_id)
-        sky = load_sky(sky_folder(self.skies, sky_id), self.config, self.response, self.diffuse)
-        photons = draw_photons(sky, self.config.seed)
+        sky = self.skies.load(sky_id)
+        photons = draw_photons(sky, config.seed)
         if self.keep_photons and not path.exists():
             photons.save(path)
         if not patches.exists():
-            grid = grid_for_sky(self.config, sky_id)
+            grid = grid_for_sky(config, sky_id)
             write_records(
-                patches, counted_records(photons, grid, self.config, sky_id, sky.sources.table)
+                patches, counted_records(photons, grid, config, sky_id, sky.sources.table)
             )
         return {"sky_id": sky_id, "photons": len(photons)}
 

@@ -15,7 +15,7 @@ from geminga.patches.store import PATCHES_PER_GROUP, write_records
 from geminga.response import Response, build_response
 from geminga.sky.diffuse import DiffuseCounts
 from geminga.sky.population import load_population
-from geminga.sky.sky import SOURCES_FILE, load_sky, save_sky, simulate_sky
+from geminga.sky.sky import SOURCES_FILE, Sky, load_sky, save_sky, simulate_sky
 
 
 @lru_cache(maxsize=1)
@@ -74,31 +74,58 @@ class SkyWriter:
         return {"sky_id": sky_id, "sources": len(truth)}
 
 
-class PatchWriter:
-    """Cuts a simulated sky into patches of expected counts; a finished one is left as it is."""
+class StoredSkies:
+    """The simulated skies of a run, as a worker reads them.
 
-    def __init__(self, config_json: str, diffuse_path: str, skies: str, folder: str) -> None:
+    Parameters
+    ----------
+    config_json : str
+        The configuration.
+    diffuse_path : str
+        Diffuse counts made from it.
+    skies : str
+        Where the simulated skies are.
+    """
+
+    def __init__(self, config_json: str, diffuse_path: str, skies: str) -> None:
         self.config = Config.model_validate_json(config_json)
         self.response = response_of(config_json)
         self.diffuse = DiffuseCounts.load(Path(diffuse_path))
-        self.skies, self.folder = Path(skies), Path(folder)
+        self.folder = Path(skies)
+
+    def load(self, sky_id: int) -> Sky:
+        """Read one sky."""
+        return load_sky(sky_folder(self.folder, sky_id), self.config, self.response, self.diffuse)
+
+
+class PatchWriter:
+    """Cuts a simulated sky into patches of expected counts; a finished one is left as it is.
+
+    Parameters
+    ----------
+    config_json, diffuse_path, skies : str
+        See `StoredSkies`.
+    folder : str
+        Where the patches go.
+    """
+
+    def __init__(self, config_json: str, diffuse_path: str, skies: str, folder: str) -> None:
+        self.skies = StoredSkies(config_json, diffuse_path, skies)
+        self.folder = Path(folder)
 
     def __call__(self, piece: Piece) -> Piece:
         """Cut the sky of ``sky_id``."""
-        sky_id = int(piece["sky_id"])
+        sky_id, config = int(piece["sky_id"]), self.skies.config
         target = patch_file(self.folder, sky_id)
-        grid = grid_for_sky(self.config, sky_id)
+        grid = grid_for_sky(config, sky_id)
         count = len(grid.frames)
         if not target.exists():
-            sky = load_sky(sky_folder(self.skies, sky_id), self.config, self.response, self.diffuse)
+            sky = self.skies.load(sky_id)
             write_records(
                 target,
                 (
                     make_records(
-                        sky,
-                        grid,
-                        self.config,
-                        range(first, min(first + PATCHES_PER_GROUP, count)),
+                        sky, grid, config, range(first, min(first + PATCHES_PER_GROUP, count))
                     )
                     for first in range(0, count, PATCHES_PER_GROUP)
                 ),

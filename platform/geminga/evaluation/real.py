@@ -57,17 +57,13 @@ def confirmed(
     """Return which detections (n,) have a partner of their own in at least one catalogue."""
     result = np.zeros(len(candidates), dtype=np.bool_)
     for catalog in catalogs.values():
-        result |= _matched(candidates, catalog, radius_deg)
+        result |= _matched(candidates, catalog, radius_deg, "candidate", len(candidates))
     return result
 
 
 def found(candidates: pd.DataFrame, catalog: pd.DataFrame, radius_deg: float) -> Bool:
     """Return which sources of a catalogue (n,) were found, one detection each, brightest first."""
-    matches = match(candidates, catalog, radius_deg, brightness_column="flux")
-    pairs = matches[(matches["candidate"] >= 0) & (matches["source"] >= 0)]
-    result = np.zeros(len(catalog), dtype=np.bool_)
-    result[pairs["source"].to_numpy()] = True
-    return result
+    return _matched(candidates, catalog, radius_deg, "source", len(catalog))
 
 
 def evaluate_real(
@@ -103,18 +99,21 @@ def evaluate_real(
         },
         purity={"all": rate(true), "high_latitude": rate(true[high_candidate])},
         by_catalog={
-            name: rate(_matched(candidates, catalog, radius_deg))
+            name: rate(confirmed(candidates, {name: catalog}, radius_deg))
             for name, catalog in catalogs.items()
         },
         chance=_chance(candidates, catalogs, radius_deg),
     )
 
 
-def _matched(candidates: pd.DataFrame, catalog: pd.DataFrame, radius_deg: float) -> Bool:
+def _matched(
+    candidates: pd.DataFrame, catalog: pd.DataFrame, radius_deg: float, side: str, size: int
+) -> Bool:
+    """Return which rows of one side of the matching have a partner."""
     matches = match(candidates, catalog, radius_deg, brightness_column="flux")
     pairs = matches[(matches["candidate"] >= 0) & (matches["source"] >= 0)]
-    result = np.zeros(len(candidates), dtype=np.bool_)
-    result[pairs["candidate"].to_numpy()] = True
+    result = np.zeros(size, dtype=np.bool_)
+    result[pairs[side].to_numpy()] = True
     return result
 
 

@@ -159,7 +159,7 @@ def fit(
         factor=settings.plateau_factor,
         # torch reduces once the count of bad epochs exceeds its patience.
         patience=max(settings.plateau_patience - 1, 0),
-        threshold=0.0,
+        threshold=settings.plateau_min_gain,
         min_lr=settings.min_learning_rate,
     )
     if state is None:
