@@ -52,7 +52,7 @@ def make_stages(log: list[str], fail: set[str] | None = None) -> list[Stage]:
     return [
         Stage("a", body("a"), settings=("sky",)),
         Stage("b", body("b"), reads=("a",), settings=("miun",)),
-        Stage("c", body("c"), reads=("a",), settings=("images",)),
+        Stage("c", body("c"), reads=("a",), settings=("images.pixels",)),
         Stage("d", body("d"), reads=("b", "c")),
     ]
 
@@ -85,6 +85,12 @@ def test_a_changed_setting_reruns_what_depends_on_it(
     log.clear()
     run_stages(make_stages(log), configured(config2, tmp_path, miun__width=6), digest)
     assert log == ["b", "d"]
+    log.clear()
+    run_stages(make_stages(log), configured(config2, tmp_path, images__yearly_box_deg=3.0), digest)
+    assert log == ["b", "d"], "another key of a section counts only where the section is named"
+    log.clear()
+    run_stages(make_stages(log), configured(config2, tmp_path, images__pixels=5), digest)
+    assert log == ["c", "d"]
     log.clear()
     changed = configured(config2, tmp_path, miun__width=6, sky__density_factor=2.0)
     run_stages(make_stages(log), changed, digest)

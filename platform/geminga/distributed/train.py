@@ -152,9 +152,14 @@ def _worker(task: dict[str, Any]) -> None:
     )
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out Ray Train's lines on each report it passes on: the epoch's own line says it."""
-    return record.levelno >= logging.WARNING or "/ray/train/" not in record.pathname
+def _quiet_ray_train() -> None:
+    """Leave out Ray Train's lines on each report it passes on: the epoch's own line says it.
+
+    Its loggers are named after its files, so no logging configuration of Ray's reaches them.
+    """
+    for name in list(logging.root.manager.loggerDict):
+        if "/ray/train/" in name:
+            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _ingredients(

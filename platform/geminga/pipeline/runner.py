@@ -43,7 +43,8 @@ class Stage:
     reads : tuple of str
         Earlier stages whose output it uses.
     settings : tuple of str
-        Keys of the configuration its result depends on.
+        Keys of the configuration its result depends on, sections (``sky``) or single ones
+        (``evaluation.kmeans``).
     input_files : callable, optional
         The files from outside that it reads.
     wanted : callable, optional
@@ -89,12 +90,18 @@ def stage_keys(
                     "stage": stage.name,
                     "version": geminga.__version__,
                     "seed": config.seed,
-                    "settings": {key: tree[key] for key in stage.settings},
+                    "settings": {key: _setting(tree, key) for key in stage.settings},
                     "reads": [keys[name] for name in stage.reads if name in keys],
                     "files": [digests(path) for path in stage.input_files(config)],
                 }
             )
     return keys
+
+
+def _setting(tree: Mapping[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        tree = tree[part]
+    return tree
 
 
 def run_stages(

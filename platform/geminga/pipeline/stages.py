@@ -46,19 +46,19 @@ STAGES: tuple[Stage, ...] = (
         "search_training",
         search.run_search_training,
         reads=("skies", "observe_training", "miun"),
-        settings=("localisation", "evaluation"),
+        settings=("localisation", "evaluation.match_radius_deg"),
     ),
     Stage(
         "search",
         search.run_search,
         reads=("observe", "miun"),
-        settings=("localisation", "evaluation"),
+        settings=("localisation", "evaluation.kmeans"),
     ),
     Stage(
         "images",
         classify.run_images,
         reads=("response", "skies", "search_training"),
-        settings=("images", "evaluation"),
+        settings=("images", "evaluation.match_radius_deg"),
     ),
     Stage(
         "classifier",

@@ -1,0 +1,93 @@
+"""The command line on an event list: photons of the tiny test sky, written as FT1, and none at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from tiny_run import TINY, geminga
+
+from geminga.bands import edges_mev
+from geminga.catalogue import catalog_table, galactic_to_icrs, read_fits
+from geminga.config import load_config
+from geminga.files import read_parquet
+from geminga.sky.photons import Photons
+
+pytestmark = pytest.mark.xdist_group("tiny")
+
+TRAINED = (
+    "response", "skies", "patches", "miun", "observe_training", "search_training", "images",
+    "classifier",
+)  # fmt: skip
+
+
+def write_ft1(path: Path, photons: Photons, energy_mev: np.ndarray) -> None:
+    lon, lat = photons.lon_lat()
+    ra, dec = galactic_to_icrs(lon, lat)
+    years = load_config(TINY).sky.years
+    bits = np.zeros((len(photons), 32), dtype=bool)
+    bits[:, 31 - 7] = True  # bit 0 is the last element
+    columns = {
+        "ENERGY": ("E", energy_mev), "RA": ("D", ra), "DEC": ("D", dec), "L": ("D", lon),
+        "B": ("D", lat), "ZENITH_ANGLE": ("E", np.full(len(photons), 30.0)),
+        "TIME": ("D", 1000.0 * (photons.year + 0.5)), "EVENT_CLASS": ("32X", bits),
+        "EVENT_TYPE": ("32X", bits),
+    }  # fmt: skip
+    events = fits.BinTableHDU.from_columns(
+        [fits.Column(name, form, array=array) for name, (form, array) in columns.items()],
+        name="EVENTS",
+    )
+    events.header["TSTART"], events.header["TSTOP"] = 0.0, 1000.0 * years
+    fits.HDUList([fits.PrimaryHDU(), events]).writeto(path)
+
+
+def write_reference(path: Path, truth_file: Path) -> None:
+    truth = read_parquet(truth_file)
+    columns = [
+        fits.Column("Source_Name", "20A", array=[f"SIM {n}" for n in truth["source_id"]]),
+        fits.Column("GLON", "D", array=truth["lon_deg"].to_numpy()),
+        fits.Column("GLAT", "D", array=truth["lat_deg"].to_numpy()),
+        fits.Column("Flux1000", "D", array=truth["s1"].to_numpy()),
+        fits.Column("CLASS1", "10A", array=truth["class_name"].to_numpy(dtype=str)),
+        fits.Column("Extended_Source_Name", "10A", array=[""] * len(truth)),
+    ]
+    fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(columns)]).writeto(path)
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["photons", "no photons"])
+def test_events_take_the_same_path(empty: bool, finished: tuple[Path, str], tmp_path: Path) -> None:
+    first = finished[0] / "tiny"
+    for stage in TRAINED:
+        shutil.copytree(first / stage, tmp_path / "tiny" / stage)
+    photons = Photons.load(first / "observe" / "photons_2000000.parquet")
+    if empty:
+        photons = photons.select(np.zeros(len(photons), dtype=bool))
+    low, high = edges_mev(load_config(TINY).bands).T
+    write_ft1(tmp_path / "events.fits", photons, np.sqrt(low * high)[photons.band])
+    write_reference(tmp_path / "truth.fits", first / "skies" / "sky_2000000" / "sources.parquet")
+    observed = (
+        f"observed={{events: [{tmp_path / 'events.fits'}], event_class_bits: [7], "
+        f"reference_catalogs: {{SIM: {tmp_path / 'truth.fits'}}}, truth_catalog: SIM}}"
+    )
+    done = geminga(
+        "run", "--config", str(TINY), "--set", f"run.output={tmp_path}", "--set", observed
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "classifier: finished before, skipped" in done.stderr
+    found = read_fits(tmp_path / "tiny" / "catalog" / "catalog_2000000.fits")
+    figures = json.loads((tmp_path / "tiny" / "evaluate" / "real_miun.json").read_text())
+    if empty:
+        config = load_config(TINY)
+        assert len(found) == 0
+        assert list(found.columns) == [*catalog_table(config.classes).names]
+        assert figures["completeness"]["all"]["value"] == 0
+    else:
+        same = read_fits(first / "catalog" / "catalog_2000000.fits")
+        assert len(found) > 0
+        # Positions went through float32 and the sphere once more: a few photons change pixels.
+        assert abs(len(found) - len(same)) <= 3
+        assert figures["purity"]["all"]["value"] > 0.5
