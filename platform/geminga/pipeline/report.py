@@ -53,7 +53,9 @@ def run_report(context: Context, folder: Path) -> Mapping[str, Any]:
     evaluated = context.folder("evaluate")
     summary = RunSummary.from_json(read_json(evaluated / SUMMARY))
     sections = [Section("Figures", "Errors are binomial.", summary.rows())]
-    sections.append(Section("All figures", "", _details(summary)))
+    if summary.extra:
+        extra = [[name, f"{value:.3f}"] for name, value in summary.extra.items()]
+        sections.append(Section("Against the catalogues", table=[["figure", "value"], *extra]))
     for title, names in SECTIONS:
         shown = [
             (CAPTIONS[name], evaluated / FIGURES / f"{name}.png")
@@ -68,6 +70,7 @@ def run_report(context: Context, folder: Path) -> Mapping[str, Any]:
             "Where the physics comes from", table=[["part", "origin"], *map(list, origin.items())]
         )
     )
+    sections.append(Section("Every figure", table=_details(summary)))
     write_report(folder / REPORT, f"geminga: {config.name}", sections, _provenance(context))
     context.tracker.artifact(folder / REPORT)
     context.tracker.parent_artifact(folder / REPORT)
