@@ -66,6 +66,9 @@ def train_network(
     """
     settings = settings_of(kind, config)
     _check_resources(kind, settings)
+    # A worker that reports an epoch waits until it is asked: by default every two seconds, which
+    # is longer than an epoch of a small network.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
