@@ -25,6 +25,7 @@ from geminga.patches.store import group_sizes
 from geminga.pipeline.runner import Context
 from geminga.pipeline.simulate import sky_ids, test_sky_ids
 from geminga.seeds import Split
+from geminga.sky.sky import SOURCES_FILE
 from geminga.tables import CANDIDATES, PATCH_DETECTIONS, TRUTH
 
 MIUN = "miun"
@@ -47,7 +48,7 @@ def candidate_file(folder: Path, search: str, sky: int) -> Path:
 
 def truth_of(context: Context, sky: int) -> pd.DataFrame:
     """Return the true sources of a simulated sky that lie inside its patches."""
-    path = sky_folder(context.folder("skies"), sky) / "sources.parquet"
+    path = sky_folder(context.folder("skies"), sky) / SOURCES_FILE
     truth = TRUTH.check(read_parquet(path), str(path))
     grid = grid_for_sky(context.config, sky)
     inside = grid.covers(truth["lon_deg"].to_numpy(), truth["lat_deg"].to_numpy()) > 0
