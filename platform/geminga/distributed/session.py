@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def ray_session(workers: int) -> Iterator[None]:
+def ray_session(cores: int = 0) -> Iterator[None]:
     """Join the cluster this process was submitted to, or start Ray on this machine.
 
     Ray stays up for the next block, until `close_ray`: starting it anew for every stage takes longer
@@ -24,8 +24,8 @@ def ray_session(workers: int) -> Iterator[None]:
 
     Parameters
     ----------
-    workers : int
-        CPUs of a local Ray; 0 takes every core. A cluster keeps its own.
+    cores : int
+        Cores of a local Ray; 0 takes all. A cluster keeps its own.
 
     Notes
     -----
@@ -41,7 +41,7 @@ def ray_session(workers: int) -> Iterator[None]:
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
             ray.init(
                 address="local",
-                num_cpus=workers or os.cpu_count(),
+                num_cpus=cores or os.cpu_count(),
                 # Ray Train asks the dashboard for its own state and complains without one.
                 include_dashboard=True,
                 dashboard_host="127.0.0.1",

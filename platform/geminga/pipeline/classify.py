@@ -48,7 +48,7 @@ def run_images(context: Context, folder: Path) -> Mapping[str, Any]:
         str(context.folder("skies").resolve()),
         str(folder.resolve()),
     )
-    with ray_session(config.run.workers):
+    with ray_session():
         rows = run_pieces(ImageWriter, arguments, pieces, config.run.workers, "images", "sky")
     return {"source images": sum(row["images"] for row in rows)}
 

@@ -118,7 +118,7 @@ def _search(
     ]
     weights = str((context.folder("miun") / "model").resolve())
     arguments = (config.model_dump_json(), weights, str(pieces_folder.resolve()), searches)
-    with ray_session(config.run.workers):
+    with ray_session():
         rows = run_pieces(Searcher, arguments, pieces, config.run.workers, "search", "group")
     accuracy = PixelCounts()
     frames: dict[int, list[pd.DataFrame]] = {sky: [] for sky in skies}

@@ -80,7 +80,7 @@ def run_skies(context: Context, folder: Path) -> Mapping[str, Any]:
     config = context.config
     pieces = [{"sky_id": i} for i in sky_ids(config, Split.TRAIN, Split.VALID, Split.TEST)]
     arguments = (config.model_dump_json(), diffuse_path(context), str(folder.resolve()))
-    with ray_session(config.run.workers):
+    with ray_session():
         rows = run_pieces(SkyWriter, arguments, pieces, config.run.workers, "skies", "sky")
     write_json(folder / "skies.json", rows)
     mean = sum(row["sources"] for row in rows) / len(rows)
@@ -92,7 +92,7 @@ def run_patches(context: Context, folder: Path) -> Mapping[str, Any]:
     config = context.config
     pieces = [{"sky_id": i} for i in sky_ids(config, Split.TRAIN, Split.VALID)]
     arguments = _sky_arguments(context, folder)
-    with ray_session(config.run.workers):
+    with ray_session():
         rows = run_pieces(PatchWriter, arguments, pieces, config.run.workers, "patches", "sky")
     megabytes = sum(row["bytes"] for row in rows) / 1e6 / len(rows)
     return {"patches": sum(row["patches"] for row in rows), "MB a sky": round(megabytes, 1)}
@@ -122,7 +122,7 @@ def _observe(
     config = context.config
     pieces = [{"sky_id": i} for i in skies]
     arguments = (*_sky_arguments(context, folder), keep_photons)
-    with ray_session(config.run.workers):
+    with ray_session():
         rows = run_pieces(Observer, arguments, pieces, config.run.workers, "photons", "sky")
     return {"photons": sum(row["photons"] for row in rows)}
 

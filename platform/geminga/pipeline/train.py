@@ -60,7 +60,7 @@ def _train(
     extra: dict[str, Any],
 ) -> Mapping[str, Any]:
     config: Config = context.config
-    with ray_session(0):
+    with ray_session():
         state = train_network(kind, config, train, valid, folder / "checkpoints")
     model = build_miun(config) if kind == "miun" else build_classifier(config)
     model.load_state_dict(state.best_model)
