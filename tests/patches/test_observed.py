@@ -61,7 +61,7 @@ def test_every_photon_is_counted_in_its_patches(config2: Config, grid: PatchGrid
     counted = bin_photons(photons, grid.frames, grid.size_deg, config2.bands)
     for number, (image, counts) in enumerate(zip(images, counted, strict=True)):
         np.testing.assert_array_equal(image, counts.astype(np.float32))
-        covering = grid.covers(*photons.select(photons.band == number).lon_lat())
+        covering = grid.covers(*photons.select(photons.channel == number).lon_lat())
         assert image.sum() == covering.sum()
 
 

@@ -60,7 +60,7 @@ def test_every_photon_is_in_one_pixel_of_each_patch_that_holds_it(bands2: tuple[
     images = bin_photons(photons, grid.frames, grid.size_deg, bands2)
     for number, (band, image) in enumerate(zip(bands2, images, strict=True)):
         assert image.shape == (768, band.pixels, band.pixels)
-        covering = grid.covers(*photons.select(photons.band == number).lon_lat())
+        covering = grid.covers(*photons.select(photons.channel == number).lon_lat())
         assert image.sum() == covering.sum()
 
 
@@ -72,7 +72,7 @@ def test_small_boxes_around_many_directions():
     assert wide.shape == (500, 7, 7)
     assert narrow.shape == (500, 5, 5)
     for number, (image, size) in enumerate([(wide, 4.0), (narrow, 0.5)]):
-        mine = photons.select(photons.band == number)
+        mine = photons.select(photons.channel == number)
         np.testing.assert_array_equal(image, by_hand(mine, frames, size, image.shape[1]))
 
 

@@ -67,7 +67,7 @@ def test_events_take_the_same_path(empty: bool, finished: tuple[Path, str], tmp_
     if empty:
         photons = photons.select(np.zeros(len(photons), dtype=bool))
     low, high = edges_mev(load_config(TINY).bands).T
-    write_ft1(tmp_path / "events.fits", photons, np.sqrt(low * high)[photons.band])
+    write_ft1(tmp_path / "events.fits", photons, np.sqrt(low * high)[photons.channel])
     write_reference(tmp_path / "truth.fits", first / "skies" / "sky_2000000" / "sources.parquet")
     observed = (
         f"observed={{events: [{tmp_path / 'events.fits'}], event_class_bits: [7], "

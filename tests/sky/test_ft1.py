@@ -99,7 +99,7 @@ def test_all_photons_with_band_year_and_position(tmp_path: Path, config2: Config
     photons = read_events([path], observed(), config2)
     columns = event_columns()
     assert len(photons) == N
-    np.testing.assert_array_equal(photons.band, np.where(np.arange(N) % 2, 0, 1))
+    np.testing.assert_array_equal(photons.channel, np.where(np.arange(N) % 2, 0, 1))
     np.testing.assert_array_equal(np.bincount(photons.year), [10, 10, 10, 10])
     truth = unit_vectors(columns["L"][1], columns["B"][1])
     assert separation_deg(photons.xyz, truth).max() < 3e-5

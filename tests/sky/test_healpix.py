@@ -78,7 +78,7 @@ def test_each_count_stays_in_its_pixel_and_band(tmp_path: Path, config2: Config)
     counts = random_counts()
     photons = read_counts([write_map(tmp_path / "a.fits", counts)], config2)
     for band, expected in enumerate([counts[0], counts[1] + counts[2]]):
-        mine = photons.xyz[photons.band == band].astype(float)
+        mine = photons.xyz[photons.channel == band].astype(float)
         found = np.bincount(hp.vec2pix(NSIDE, *mine.T), minlength=hp.nside2npix(NSIDE))
         # Single precision may carry a photon over a pixel's border, at most a handful.
         assert np.abs(found - expected).sum() <= 4
@@ -91,7 +91,7 @@ def test_nested_and_ring_maps_give_the_same_photons(tmp_path: Path, config2: Con
     nested = write_map(tmp_path / "n.fits", hp.reorder(counts, r2n=True), ORDERING="NESTED")
     again = read_counts([nested], config2)
     for band in (0, 1):
-        a, b = (p.xyz[p.band == band].astype(float) for p in (ring, again))
+        a, b = (p.xyz[p.channel == band].astype(float) for p in (ring, again))
         np.testing.assert_allclose(
             np.bincount(hp.vec2pix(4, *a.T), minlength=192),
             np.bincount(hp.vec2pix(4, *b.T), minlength=192),
@@ -146,7 +146,7 @@ def test_years_are_shared_out_equally(tmp_path: Path, config2: Config):
 
 def test_round_trip_through_files(tmp_path: Path, config2: Config, bands2: tuple[Band, ...]):
     photons = random_photons(20_000)
-    photons.band[:100] = -1
+    photons.channel[:100] = -1
     paths = write_counts(photons, bands2, tmp_path)
     assert [path.name for path in paths] == ["counts_nside64.fits", "counts_nside128.fits"]
     back = read_counts(paths, config2)
@@ -154,7 +154,7 @@ def test_round_trip_through_files(tmp_path: Path, config2: Config, bands2: tuple
     for number, band in enumerate(bands2):
         maps = [
             np.bincount(
-                hp.vec2pix(band.nside, *p.xyz[p.band == number].astype(float).T),
+                hp.vec2pix(band.nside, *p.xyz[p.channel == number].astype(float).T),
                 minlength=hp.nside2npix(band.nside),
             )
             for p in (photons, back)
@@ -200,7 +200,7 @@ def test_one_map_per_band_with_the_energy_keywords(tmp_path: Path, config2: Conf
         dss = {"DSTYP1": "ENERGY", "DSUNI1": "MeV", "DSVAL1": f"{low}:{high}"}
         paths.append(write_map(path, random_counts(1), None, names=["COUNTS"], **dss))
     photons = read_counts(paths, config2)
-    np.testing.assert_array_equal(np.bincount(photons.band), 2 * [random_counts(1).sum()])
+    np.testing.assert_array_equal(np.bincount(photons.channel), 2 * [random_counts(1).sum()])
 
 
 def test_channels_outside_every_band_are_left_out(tmp_path: Path, config2: Config):
@@ -368,7 +368,7 @@ def test_3fhl_counts_cube(lat_data: Path, config2: Config):
     plane = np.abs(lat) < 5
     assert plane.mean() > 2.5 * np.sin(np.radians(5))
     vela = unit_vectors(np.array([263.55]), np.array([-2.79]))
-    around = separation_deg(photons.xyz[photons.band == 0], vela)
+    around = separation_deg(photons.xyz[photons.channel == 0], vela)
     assert np.sum(around < 1) > 4 * np.sum((around > 2) & (around < np.sqrt(5)))
     tree["bands"][0]["emax_gev"] = tree["bands"][1]["emin_gev"] = 20.0
     with pytest.raises(InputError, match="cut by an edge of band 10-20 GeV"):

@@ -65,7 +65,7 @@ def test_source_photons_follow_the_psf_and_the_light_curve(
     assert np.linalg.norm(photons.xyz, axis=1) == pytest.approx(np.ones(len(photons)), abs=1e-6)
     centre = unit_vectors(np.array(place[0]), np.array(place[1]))
     for band in (0, 1):
-        mine = photons.select(photons.band == band)
+        mine = photons.select(photons.channel == band)
         angle = separation_deg(mine.xyz.astype(np.float64), centre)
         contained = 0.4 * psf.containment[band, 3] + 0.6 * psf.containment[band, 4]
         p = stats.kstest(angle, lambda r, c=contained: np.interp(r, psf.radius_deg, c)).pvalue
@@ -86,7 +86,7 @@ def test_diffuse_photons_are_poisson_and_uniform_in_their_pixels(
     theta, _ = healpy.pix2ang(NSIDE, np.arange(healpy.nside2npix(NSIDE)))
     sky.diffuse.counts_per_sr[:, 0] = 4000.0 / (0.2 + np.abs(np.cos(theta)))
     photons = draw_photons(sky, 5)
-    assert (photons.band == 0).all()
+    assert (photons.channel == 0).all()
     mean = 2.0 * sky.diffuse.counts_per_sr[0, 0] * healpy.nside2pixarea(NSIDE)
     pixel = healpy.vec2pix(NSIDE, *photons.xyz.astype(np.float64).T)
     counts = np.bincount(pixel, minlength=len(mean))
@@ -135,7 +135,7 @@ def test_many_photons_pass_the_chunks_unbroken(
     photons = draw_photons(sky, 1)
     assert len(photons) == pytest.approx(1600 + 2 * 40 * 4 * np.pi, abs=250)
     for band in (0, 1):
-        mine = photons.xyz[photons.band == band].astype(np.float64)
+        mine = photons.xyz[photons.channel == band].astype(np.float64)
         for lon, lat in ((3.0, 5.0), (100.0, -80.0)):
             centre = unit_vectors(np.array(lon), np.array(lat))
             assert (separation_deg(mine, centre) < 10).sum() == pytest.approx(400, abs=100)

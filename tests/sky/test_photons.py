@@ -30,9 +30,9 @@ def test_directions_come_back_to_a_few_arcseconds_hundredths() -> None:
 
 def test_select_by_mask_and_by_row() -> None:
     p = photons()
-    assert len(p.select(p.band == 1)) == 2
+    assert len(p.select(p.channel == 1)) == 2
     assert p.select(np.array([2])).year.tolist() == [2]
-    assert p.select(p.band == 1).origin == p.origin
+    assert p.select(p.channel == 1).origin == p.origin
 
 
 def test_file_round_trip_keeps_every_bit(tmp_path: Path) -> None:
@@ -40,9 +40,9 @@ def test_file_round_trip_keeps_every_bit(tmp_path: Path) -> None:
     p.save(tmp_path / "p.parquet")
     q = Photons.load(tmp_path / "p.parquet")
     assert q.xyz.dtype == np.float32
-    assert q.band.dtype == np.int8
+    assert q.channel.dtype == np.int8
     np.testing.assert_array_equal(p.xyz, q.xyz)
-    np.testing.assert_array_equal(p.band, q.band)
+    np.testing.assert_array_equal(p.channel, q.channel)
     np.testing.assert_array_equal(p.year, q.year)
     assert q.origin == p.origin
 

@@ -25,15 +25,15 @@ class SourceImages:
 
     Attributes
     ----------
-    bands : Float32 (n, B, p, p)
-        Counts of each band over all years, each band with its own width.
+    channels : Float32 (n, C, p, p)
+        Counts of each channel over all years, each with its own width.
     yearly : Float32 (n, Y, p, p)
-        Counts of each year, summed over the bands from ``images.yearly_min_gev`` up.
+        Counts of each year, summed over the channels from ``images.yearly_min_gev`` up.
     lat_deg : Float64 (n,)
         Galactic latitude.
     """
 
-    bands: Float32
+    channels: Float32
     yearly: Float32
     lat_deg: Float64
 
@@ -41,16 +41,16 @@ class SourceImages:
         return len(self.lat_deg)
 
     def stack(self) -> Float32:
-        """Return all images of each detection, shape (n, B + Y, p, p): bands, then years."""
-        return np.concatenate([self.bands, self.yearly], axis=1)
+        """Return all images of each detection, shape (n, C + Y, p, p): channels, then years."""
+        return np.concatenate([self.channels, self.yearly], axis=1)
 
 
-def yearly_bands(config: Config) -> list[int]:
-    """Return the numbers of the bands that enter the yearly images."""
+def yearly_channels(config: Config) -> list[int]:
+    """Return the numbers of the channels that enter the yearly images."""
     return [
         number
-        for number, band in enumerate(config.bands)
-        if band.emin_gev >= config.images.yearly_min_gev
+        for number, channel in enumerate(config.channels)
+        if channel.emin_gev >= config.images.yearly_min_gev
     ]
 
 
@@ -66,21 +66,21 @@ def expected_source_images(
     lon_deg, lat_deg : Float64 (n,)
         Galactic directions.
     config : Config
-        Bands, years and image settings.
+        Channels, years and image settings.
     """
     settings = config.images
     n, pixels, years = len(lon_deg), settings.pixels, config.sky.years
     frames = tangent_frames(lon_deg, lat_deg)
-    count = len(config.bands)
-    images = render_tangent(sky, frames, settings.box_deg, [pixels] * count)
-    chosen = yearly_bands(config)
+    count = len(config.channels)
+    images = render_tangent(sky, frames, config.image_box_deg, [pixels] * count)
+    chosen = yearly_channels(config)
     yearly = np.zeros((n, years, pixels, pixels), dtype=np.float32)
     for image in render_tangent(
         sky,
         frames,
         [settings.yearly_box_deg] * len(chosen),
         [pixels] * len(chosen),
-        bands=chosen,
+        channels=chosen,
         per_year=True,
     ):
         yearly += image
@@ -97,21 +97,21 @@ def counted_source_images(
     Parameters
     ----------
     photons : Photons
-        Photons of the whole sky, numbered by the bands and years of this configuration.
+        Photons of the whole sky, numbered by the channels and years of this configuration.
     lon_deg, lat_deg : Float64 (n,)
         Galactic directions.
     config : Config
-        Bands, years and image settings.
+        Channels, years and image settings.
 
     Raises
     ------
     InputError
-        If the photons have a band or year that the configuration does not know.
+        If the photons have a channel or year that the configuration does not know.
     """
     settings = config.images
     n, pixels, years = len(lon_deg), settings.pixels, config.sky.years
-    count = len(config.bands)
-    for name, values, limit in (("band", photons.band, count), ("year", photons.year, years)):
+    count = len(config.channels)
+    for name, values, limit in (("channel", photons.channel, count), ("year", photons.year, years)):
         if len(values) and int(values.max()) >= limit:
             raise InputError(
                 "photons",
@@ -119,13 +119,13 @@ def counted_source_images(
                 "read or draw the photons with this configuration",
             )
     frames = tangent_frames(lon_deg, lat_deg)
-    images = bin_tangent(photons, frames, settings.box_deg, [pixels] * count)
-    harder = photons.select(np.isin(photons.band, yearly_bands(config)))
-    merged = Photons(harder.xyz, np.zeros_like(harder.band), harder.year, harder.origin)
+    images = bin_tangent(photons, frames, config.image_box_deg, [pixels] * count)
+    harder = photons.select(np.isin(photons.channel, yearly_channels(config)))
+    merged = Photons(harder.xyz, np.zeros_like(harder.channel), harder.year, harder.origin)
     (yearly,) = bin_tangent(
         merged, frames, [settings.yearly_box_deg], [pixels], per_year=True, years=years
     )
-    bands = np.stack(images, axis=1) if n else np.zeros((0, count, pixels, pixels))
+    counts = np.stack(images, axis=1) if n else np.zeros((0, count, pixels, pixels))
     return SourceImages(
-        bands.astype(np.float32), yearly.astype(np.float32), np.asarray(lat_deg, dtype=np.float64)
+        counts.astype(np.float32), yearly.astype(np.float32), np.asarray(lat_deg, dtype=np.float64)
     )

@@ -187,7 +187,7 @@ def bin_tangent(
     start, found = _candidates(centres, np.cos(reach), np.ascontiguousarray(frames[:, 0]))
     _bin(
         np.ascontiguousarray(photons.xyz, dtype=np.float32),
-        photons.band,
+        photons.channel,
         photons.year,
         frames,
         1.0 / np.radians(np.asarray(size_deg, dtype=np.float64)),

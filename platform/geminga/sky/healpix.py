@@ -177,7 +177,7 @@ def write_counts(photons: Photons, bands: Sequence[Band], folder: Path) -> tuple
         numbers = [number for number, band in enumerate(bands) if band.nside == nside]
         columns = []
         for channel, number in enumerate(numbers, start=1):
-            vectors = photons.xyz[photons.band == number].astype(np.float64)
+            vectors = photons.xyz[photons.channel == number].astype(np.float64)
             pixels = hp.vec2pix(nside, *vectors.T)
             counts = np.bincount(pixels, minlength=hp.nside2npix(nside)).astype(np.int32)
             columns.append(fits.Column(f"CHANNEL{channel}", "J", array=counts, unit="counts"))

@@ -1,4 +1,4 @@
-"""Photons: direction, band and year; what simulated and real skies both become."""
+"""Photons: direction, channel and year; what simulated and real skies both become."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from geminga.files import atomic
 from geminga.geometry import lon_lat
 
 FORMAT = "geminga-photons-1"
-_COLUMNS = ("x", "y", "z", "band", "year")
+_COLUMNS = ("x", "y", "z", "channel", "year")
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Photons:
     xyz : Float32 (n, 3)
         Galactic unit vectors. Single precision resolves 0.01 arcsec at best and 0.02 arcsec
         at worst, far below any pixel.
-    band : Int8 (n,)
-        Energy band of each photon.
+    channel : Int8 (n,)
+        Channel (band and event types) of each photon.
     year : Int8 (n,)
         Time bin of each photon.
     origin : dict
@@ -37,24 +37,24 @@ class Photons:
     """
 
     xyz: Float32
-    band: Int8
+    channel: Int8
     year: Int8
     origin: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        n = len(self.band)
-        if self.xyz.shape != (n, 3) or self.year.shape != (n,) or self.band.shape != (n,):
+        n = len(self.channel)
+        if self.xyz.shape != (n, 3) or self.year.shape != (n,) or self.channel.shape != (n,):
             raise ValueError(
-                f"shapes {self.xyz.shape}, {self.band.shape}, {self.year.shape} do not fit; "
+                f"shapes {self.xyz.shape}, {self.channel.shape}, {self.year.shape} do not fit; "
                 "need (n, 3), (n,), (n,)"
             )
 
     def __len__(self) -> int:
-        return len(self.band)
+        return len(self.channel)
 
     def select(self, mask: Bool | Int64) -> Photons:
         """Return the photons of a mask (n,) or of row numbers."""
-        return Photons(self.xyz[mask], self.band[mask], self.year[mask], dict(self.origin))
+        return Photons(self.xyz[mask], self.channel[mask], self.year[mask], dict(self.origin))
 
     def lon_lat(self) -> tuple[Float64, Float64]:
         """Return Galactic longitudes (0 to 360) and latitudes in degrees, each (n,)."""
@@ -63,7 +63,7 @@ class Photons:
     def save(self, path: Path) -> None:
         """Write the photons as one Parquet file; the origin goes into its metadata."""
         arrays = [pa.array(np.ascontiguousarray(self.xyz[:, axis])) for axis in range(3)]
-        arrays += [pa.array(self.band), pa.array(self.year)]
+        arrays += [pa.array(self.channel), pa.array(self.year)]
         table = pa.table(dict(zip(_COLUMNS, arrays, strict=True)))
         table = table.replace_schema_metadata(
             {"format": FORMAT, "origin": json.dumps(self.origin, sort_keys=True)}
@@ -97,7 +97,7 @@ class Photons:
             xyz[:, axis] = table.column(axis).to_numpy()
         return cls(
             xyz,
-            np.array(table.column("band").to_numpy(), dtype=np.int8),
+            np.array(table.column("channel").to_numpy(), dtype=np.int8),
             np.array(table.column("year").to_numpy(), dtype=np.int8),
             json.loads(meta[b"origin"]),
         )
