@@ -32,6 +32,9 @@ class Band(BaseModel):
         HEALPix resolution of whole-sky maps in this band.
     pixels : int
         Pixels per side of a patch image in this band.
+    max_zenith_deg : float
+        Photons from beyond this zenith angle are cut: the Earth's limb is bright, the more so the
+        wider the PSF.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -40,6 +43,7 @@ class Band(BaseModel):
     emax_gev: Annotated[float, Field(gt=0)]
     nside: int
     pixels: int
+    max_zenith_deg: Annotated[float, Field(gt=0, le=180)] = 105.0
 
     @model_validator(mode="after")
     def _check(self) -> Band:
@@ -57,6 +61,46 @@ class Band(BaseModel):
     def label(self) -> str:
         """Text for tables and figures, for example ``0.3-0.5 GeV``."""
         return f"{self.emin_gev:g}-{self.emax_gev:g} GeV"
+
+
+class Channel(Band):
+    """One band of one selection of event types: what one image of a patch, one map, is of.
+
+    A configuration's channels are its bands repeated for every entry of
+    ``response.event_types``: all bands of the first entry, then all of the second.
+
+    Attributes
+    ----------
+    event_types : tuple of str
+        Event types added together.
+    band : int
+        Number of the band.
+    labelled : bool
+        The label names the event types: there are others beside them.
+    """
+
+    event_types: tuple[str, ...]
+    band: int
+    labelled: bool = False
+
+    @property
+    def label(self) -> str:
+        """Text for tables and figures, for example ``0.3-0.5 GeV PSF3``."""
+        return f"{super().label} {'+'.join(self.event_types)}" if self.labelled else super().label
+
+
+def make_channels(bands: Sequence[Band], event_types: Sequence[str]) -> tuple[Channel, ...]:
+    """Return the channels of a band table and entries like ``FRONT`` or ``PSF2+PSF3``."""
+    return tuple(
+        Channel(
+            **band.model_dump(),
+            event_types=tuple(entry.split("+")),
+            band=number,
+            labelled=len(event_types) > 1,
+        )
+        for entry in event_types
+        for number, band in enumerate(bands)
+    )
 
 
 def check_bands(bands: Sequence[Band]) -> None:

@@ -10,7 +10,11 @@ DEFAULT_CLASSES: tuple[str, ...] = ("BLL", "FSRQ", "PSR", "PWN+SNR")
 FAKE = "FAKE"
 """Class of a detection that matches no true source."""
 
-DIFFUSE_COMPONENTS: tuple[str, ...] = ("interstellar", "isotropic")
+INTERSTELLAR = "interstellar"
+ISOTROPIC = "isotropic"
+EXTENDED = "extended"
+DIFFUSE_COMPONENTS: tuple[str, ...] = (INTERSTELLAR, ISOTROPIC, EXTENDED)
+"""Components that are maps; the last holds the catalogued extended sources."""
 
 
 def with_fake(classes: Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from geminga.bands import Band, check_bands
+from geminga.bands import Band, Channel, check_bands, make_channels
 from geminga.classes import DEFAULT_CLASSES, DIFFUSE_COMPONENTS, FAKE
 from geminga.errors import InputError
 from geminga.sections import (
@@ -122,6 +122,16 @@ class Config(Section):
                 f"{list(self.classes)}"
             )
         return self
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The bands of every entry of ``response.event_types``, in the order of all images."""
+        return make_channels(self.bands, self.response.event_types)
+
+    @property
+    def image_box_deg(self) -> tuple[float, ...]:
+        """Width of the source images of each channel."""
+        return tuple(self.images.box_deg[c.band] for c in self.channels)
 
     @property
     def top_pixels(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from geminga.bands import is_power_of_two
 
@@ -23,6 +23,13 @@ Nside = Annotated[int, AfterValidator(_check_nside)]
 Bit = Annotated[int, Field(ge=0, le=31)]
 
 
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
 class Section(BaseModel):
     """A part of the tree: unknown keys are refused and values cannot be changed afterwards."""
 
@@ -34,12 +41,29 @@ class ResponseConfig(Section):
 
     irf: str = Field("P8R2_ULTRACLEANVETO_V6", description="CALDB response class")
     event_types: tuple[str, ...] = Field(
-        ("FRONT",), min_length=1, description="event types, added together"
+        ("FRONT",),
+        min_length=1,
+        description="event types; every entry has channels of its own, types joined by '+' are "
+        "added together ([FRONT+BACK], [FRONT, BACK], [PSF0, PSF1, PSF2, PSF3])",
     )
     caldb: str | None = Field(
-        None, description="folder with CALDB psf_*, aeff_* files; else built in"
+        None, description="folder with CALDB psf_*, aeff_*, edisp_* files; else built in"
     )
-    exposure_cube: str | None = Field(None, description="gtexpcube2 HEALPix cube; else built in")
+    energy_dispersion: bool = Field(
+        False, description="photons are measured at other energies than they have"
+    )
+    dispersion_irf: str | None = Field(
+        None, description="class whose energy dispersion stands in where irf has none"
+    )
+    exposure_cube: str | dict[str, str] | None = Field(
+        None,
+        description="gtexpcube2 HEALPix cube, or one for each entry of event_types; else built in",
+    )
+    yearly_exposure: tuple[str, ...] = Field(
+        (),
+        description="a gtexpcube2 cube of each time bin, for the share each has at every place; "
+        "else the rocking history of the survey",
+    )
     duration_years: Positive = Field(10.0, description="observing time of the built-in exposure")
     exposure_nside: Nside = Field(32, description="resolution of the exposure maps")
 
@@ -50,12 +74,48 @@ class SkyConfig(Section):
     population: str = Field(
         "4fgl_dr2", description="shipped population or path of a population file"
     )
+    draws: Literal["joint", "independent"] = Field(
+        "joint",
+        description="spectral parameters with their correlations, or one by one as in the thesis",
+    )
+    depth: Positive | None = Field(
+        None,
+        description="photon flux 1-1000 GeV (ph/cm2/s) down to which isotropic classes go on "
+        "below the catalogue; the isotropic emission is lowered by as much",
+    )
+    positions: Literal["fitted", "published"] = Field(
+        "fitted",
+        description="laws of Galactic classes: refitted with longitude structure, or the thesis' "
+        "double Gaussian in latitude",
+    )
     density_factor: Positive = Field(1.0, description="multiplies the mean number of sources")
     max_photon_flux: Positive | None = Field(
         None, description="sources above this photon flux (first band up, ph/cm2/s) are redrawn"
     )
     years: AtLeastOne = Field(10, le=127, description="number of equal time bins")
-    interstellar: str = Field("builtin", description="'builtin' or path of a FITS mapcube")
+    interstellar: Names = Field(
+        ("builtin",),
+        min_length=1,
+        description="models: 'builtin', a FITS mapcube, or HEALPix templates joined by '+'; "
+        "each training and validation sky draws one",
+    )
+    test_interstellar: str | None = Field(
+        None, description="model of the test skies; else the first of interstellar"
+    )
+    fine_structure: str | None = Field(
+        None, description="HEALPix template whose structure fills the coarse cells of mapcubes"
+    )
+    interstellar_distortion: Fraction = Field(
+        0.05,
+        description="scatter of ln of a smooth distortion of the interstellar emission between "
+        "training skies",
+    )
+    distortion_scale_deg: Annotated[float, Field(ge=5, le=180)] = Field(
+        30.0, description="angle over which the distortion changes"
+    )
+    extended: str | None = Field(
+        None, description="FITS list of extended sources (4FGL layout) put into every sky"
+    )
     interstellar_norm_scatter: Fraction = Field(
         0.1, description="scatter of ln(norm) of the diffuse components between training skies"
     )
@@ -181,7 +241,6 @@ class ObservedConfig(Section):
     events: tuple[str, ...] = Field((), description="FT1 event lists")
     counts: tuple[str, ...] = Field((), description="gtbin HEALPix counts files")
     event_class_bits: tuple[Bit, ...] = Field((), description="EVENT_CLASS bits that must be set")
-    event_type_bits: tuple[Bit, ...] = Field((), description="EVENT_TYPE bits, any of which is set")
     max_zenith_deg: Positive | None = None
     time_range_met_s: tuple[float, float] | None = None
     reference_catalogs: dict[str, str] = Field(

@@ -26,6 +26,9 @@ class Stage(IntEnum):
     IMAGES = 10
     HEALPIX_JITTER = 11
     KMEANS = 12
+    EVENTS = 13
+    DEPTH = 14
+    INTERSTELLAR = 15
 
 
 class Split(IntEnum):

@@ -5,11 +5,11 @@ import pytest
 
 from geminga.arrays import Float64
 from geminga.classification import counted_source_images, expected_source_images
-from geminga.classification.images import yearly_bands
+from geminga.classification.images import yearly_channels
 from geminga.config import Config
 from geminga.errors import InputError
 from geminga.geometry import from_plane, pixel_solid_angle_sr, tangent_frames, unit_vectors
-from geminga.response import BandPsf
+from geminga.response import BandPsf, equal_shares
 from geminga.sky.diffuse import DiffuseCounts
 from geminga.sky.photons import Photons
 from geminga.sky.sky import Sky
@@ -43,15 +43,18 @@ def sky_of(config: Config) -> Sky:
     diffuse[1] = np.array(FLAT)[:, None]
     return Sky(
         2_000_000,
-        config.bands,
+        config.channels,
         config.classes,
         SourceSet(TRUTH.frame(source), np.array([YEARLY])),
         np.array([COUNTS]),
         np.full((1, 2), 2.0),
-        DiffuseCounts(diffuse, 64, {}),
-        np.ones(2),
+        np.array([YEARLY]) / config.sky.years,
+        DiffuseCounts.of_maps(*diffuse),
+        0,
+        np.ones((3, 2)),
+        np.empty(0),
         gaussian(0.05),
-        config.sky.years,
+        equal_shares(config.sky.years),
     )
 
 
@@ -61,7 +64,7 @@ def direction(config: Config) -> tuple[Float64, Float64]:
 
 def test_expected_images_hold_source_and_background(config2: Config) -> None:
     images = expected_source_images(sky_of(config2), *direction(config2), config2)
-    assert images.bands.shape == (2, 2, 7, 7)
+    assert images.channels.shape == (2, 2, 7, 7)
     assert images.yearly.shape == (2, 4, 7, 7)
     assert images.stack().shape == (2, 6, 7, 7)
     assert images.stack().dtype == np.float32
@@ -70,9 +73,9 @@ def test_expected_images_hold_source_and_background(config2: Config) -> None:
         zip(config2.images.box_deg, FLAT, COUNTS, strict=True)
     ):
         background = flat * pixel_solid_angle_sr(7, box).sum()
-        total = images.bands[:, band].sum(axis=(1, 2))
+        total = images.channels[:, band].sum(axis=(1, 2))
         assert total == pytest.approx([background + counts, background], rel=0.02)
-        assert np.unravel_index(images.bands[0, band].argmax(), (7, 7)) == (3, 3)
+        assert np.unravel_index(images.channels[0, band].argmax(), (7, 7)) == (3, 3)
     background = sum(FLAT) * pixel_solid_angle_sr(7, 1.0).sum() / 4
     expected = background + np.array(YEARLY) / 4 * sum(COUNTS)
     assert images.yearly[0].sum(axis=(1, 2)) == pytest.approx(expected, rel=0.02)
@@ -83,14 +86,14 @@ def test_yearly_images_can_leave_soft_bands_out(config2: Config) -> None:
     hard = config2.model_copy(
         update={"images": config2.images.model_copy(update={"yearly_min_gev": 3.0})}
     )
-    assert yearly_bands(config2) == [0, 1]
-    assert yearly_bands(hard) == [1]
+    assert yearly_channels(config2) == [0, 1]
+    assert yearly_channels(hard) == [1]
     images = expected_source_images(sky_of(hard), *direction(hard), hard)
     background = FLAT[1] * pixel_solid_angle_sr(7, 1.0).sum() / 4
     assert images.yearly[1].sum(axis=(1, 2)) == pytest.approx([background] * 4, rel=1e-3)
     photons = photons_at([(0.0, 0.0, 0, 1), (0.0, 0.0, 1, 1)])
     counted = counted_source_images(photons, np.array([LON]), np.array([LAT]), hard)
-    assert counted.bands[0].sum(axis=(1, 2)).tolist() == [1, 1]
+    assert counted.channels[0].sum(axis=(1, 2)).tolist() == [1, 1]
     assert counted.yearly[0].sum(axis=(1, 2)).tolist() == [0, 1, 0, 0]
 
 
@@ -106,7 +109,7 @@ def test_photons_fall_in_their_band_year_and_pixel(config2: Config) -> None:
     # Boxes are 2 and 1 deg wide: a photon 0.9 deg off is in the first band's image alone.
     rows = [(0.0, 0.0, 0, 0), (0.3, 0.0, 1, 2), (0.9, -0.9, 0, 3), (0.9, 0.0, 1, 3)]
     images = counted_source_images(photons_at(rows), np.array([LON]), np.array([LAT]), config2)
-    soft, hard = images.bands[0]
+    soft, hard = images.channels[0]
     assert soft.sum() == 2
     assert (soft[3, 3], soft[0, 6]) == (1, 1)
     assert hard.sum() == 1
@@ -149,7 +152,7 @@ def test_an_image_points_north(config2: Config) -> None:
     north = unit_vectors(np.array([LON]), np.array([LAT + 0.3])).astype(np.float32)
     photon = Photons(north, np.array([1], np.int8), np.array([0], np.int8))
     images = counted_source_images(photon, np.array([LON]), np.array([LAT]), config2)
-    assert images.bands[0, 1, 5, 3] == 1
+    assert images.channels[0, 1, 5, 3] == 1
 
 
 @pytest.mark.parametrize(("band", "year", "problem"), [(2, 0, "band 2"), (0, 4, "year 4")])

@@ -103,7 +103,7 @@ def test_a_detection_does_not_depend_on_the_others(config2: Config) -> None:
     torch.manual_seed(0)
     nn.init.normal_(model.output.weight)
     whole = class_probabilities(model, images, None, batch_size=4)
-    part = SourceImages(images.bands[6:], images.yearly[6:], images.lat_deg[6:])
+    part = SourceImages(images.channels[6:], images.yearly[6:], images.lat_deg[6:])
     assert class_probabilities(model, part, None, batch_size=4).tobytes() == whole[6:].tobytes()
 
 

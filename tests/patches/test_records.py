@@ -15,7 +15,7 @@ from geminga.patches.records import (
     make_records,
     record_schema,
 )
-from geminga.response import BandPsf
+from geminga.response import BandPsf, equal_shares
 from geminga.sky.diffuse import DiffuseCounts
 from geminga.sky.observe import draw_photons
 from geminga.sky.sky import Sky
@@ -44,7 +44,7 @@ def gaussian_psf(bands: int, sigma_deg: float) -> BandPsf:
 
 
 def small_sky(config: Config, lon: list[float], lat: list[float]) -> Sky:
-    n, bands = len(lon), len(config.bands)
+    n, bands = len(lon), len(config.channels)
     numbers = {c.name: np.ones(n) for c in TRUTH.columns if c.dtype == "float64"}
     table = TRUTH.frame(
         numbers
@@ -60,15 +60,18 @@ def small_sky(config: Config, lon: list[float], lat: list[float]) -> Sky:
     diffuse = np.full((2, bands, 12 * 64**2), PER_SR / 2, dtype=np.float32)
     return Sky(
         7,
-        config.bands,
+        config.channels,
         config.classes,
         SourceSet(table, np.ones((n, config.sky.years))),
         np.full((n, bands), COUNTS),
         np.full((n, bands), 2.0),
-        DiffuseCounts(diffuse, 64, {"interstellar": "test", "isotropic": "test"}),
-        np.ones(2),
+        np.full((n, config.sky.years), 1.0 / config.sky.years),
+        DiffuseCounts.of_maps(*diffuse),
+        0,
+        np.ones((3, bands)),
+        np.empty(0),
         gaussian_psf(bands, 0.2),
-        config.sky.years,
+        equal_shares(config.sky.years),
     )
 
 

@@ -4,24 +4,25 @@ import healpy
 import numpy as np
 import pytest
 
-from geminga.bands import Band
+from geminga.bands import Band, Channel
 from geminga.config import Config, ImageConfig
 from geminga.geometry import from_plane, lon_lat, pixel_solid_angle_sr, tangent_frames, to_plane
 from geminga.patches.psf_lookup import MAX_LEFT_OUT_COUNTS, index_weights, psf_lookup, reach_rad
 from geminga.patches.render import expected_images, render_tangent
-from geminga.response import BandPsf, build_response
+from geminga.response import BandPsf, build_response, equal_shares
 from geminga.sky.diffuse import DiffuseCounts
 from geminga.sky.sky import Sky
 from geminga.sky.sources import SourceSet
 from geminga.tables import TRUTH
 
-HARD = Band(emin_gev=20, emax_gev=500, nside=1024, pixels=128)
+HARD = Channel(emin_gev=20, emax_gev=500, nside=1024, pixels=128, event_types=("FRONT",), band=0)
 
 
 @pytest.fixture(scope="module")
 def hard(config2: Config) -> Config:
     """One band whose PSF is narrower than its pixels."""
-    return Config(bands=(HARD,), images=ImageConfig(box_deg=(1.0,)))
+    band = Band(emin_gev=20, emax_gev=500, nside=1024, pixels=128)
+    return Config(bands=(band,), images=ImageConfig(box_deg=(1.0,)))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def hard_psf(hard: Config) -> BandPsf:
 
 def sky_of(
     psf: BandPsf,
-    bands: tuple[Band, ...],
+    bands: tuple[Channel, ...],
     lon: list[float],
     lat: list[float],
     counts: float = 1000.0,
@@ -55,10 +56,13 @@ def sky_of(
         SourceSet(table, yearly),
         np.full(shape, counts),
         np.full(shape, index),
-        DiffuseCounts(maps, 64, {"interstellar": "", "isotropic": ""}),
-        np.array([1.0, 1.0]),
+        yearly / years,
+        DiffuseCounts.of_maps(*maps),
+        0,
+        np.ones((3, len(bands))),
+        np.empty(0),
         psf,
-        years,
+        equal_shares(years),
     )
 
 
@@ -109,7 +113,7 @@ def test_pixels_hold_the_integral_of_the_psf(hard_psf: BandPsf) -> None:
 def test_sources_outside_an_image_shine_in(config2: Config) -> None:
     psf = build_response(config2).psf
     frame = tangent_frames(np.array([10.0]), np.array([0.0]))
-    sky = sky_of(psf, config2.bands, [15.3], [0.0], counts=1e4)
+    sky = sky_of(psf, config2.channels, [15.3], [0.0], counts=1e4)
     low, high = expected_images(sky, frame, 10.0)
     assert low[0].sum() > 100 * 0.5
     # The source lies to the east, at growing x: the last column is the brightest.
@@ -132,16 +136,16 @@ def test_counts_far_away_are_left_out_within_the_promised_limits(config2: Config
 
 def test_diffuse_emission_alone_fills_the_patch_evenly(config2: Config) -> None:
     psf = build_response(config2).psf
-    sky = sky_of(psf, config2.bands, [], [], diffuse=1e5)
+    sky = sky_of(psf, config2.channels, [], [], diffuse=1e5)
     frames = tangent_frames(np.array([0.0, 200.0]), np.array([0.0, 80.0]))
-    for image, band in zip(expected_images(sky, frames, 10.0), config2.bands, strict=True):
+    for image, band in zip(expected_images(sky, frames, 10.0), config2.channels, strict=True):
         expected = 1e5 * pixel_solid_angle_sr(band.pixels, 10.0)
         np.testing.assert_allclose(image, np.stack([expected, expected]), rtol=1e-5)
 
 
 def test_diffuse_emission_agrees_with_the_sum_over_healpix_pixels(config2: Config) -> None:
     psf = build_response(config2).psf
-    sky = sky_of(psf, config2.bands, [], [])
+    sky = sky_of(psf, config2.channels, [], [])
     theta, _ = healpy.pix2ang(64, np.arange(healpy.nside2npix(64)))
     sky.diffuse.counts_per_sr[:, :] = 1e4 / (0.1 + np.abs(np.cos(theta)))
     centre = (30.0, 2.0)
@@ -159,7 +163,7 @@ def test_diffuse_emission_agrees_with_the_sum_over_healpix_pixels(config2: Confi
 
 def test_years_add_up_to_the_whole_and_follow_the_light_curve(config2: Config) -> None:
     psf = build_response(config2).psf
-    sky = sky_of(psf, config2.bands, [10.0, 11.0], [0.0, 0.2], diffuse=1e4)
+    sky = sky_of(psf, config2.channels, [10.0, 11.0], [0.0, 0.2], diffuse=1e4)
     frames = tangent_frames(np.array([10.0, 11.0]), np.array([0.0, 0.0]))
     sizes, pixels = [2.0, 1.0], [7, 7]
     whole = render_tangent(sky, frames, sizes, pixels)
@@ -168,7 +172,7 @@ def test_years_add_up_to_the_whole_and_follow_the_light_curve(config2: Config) -
         assert a.shape == (2, 7, 7)
         assert b.shape == (2, 4, 7, 7)
         np.testing.assert_allclose(b.sum(axis=1), a, rtol=1e-5)
-    dark = sky_of(psf, config2.bands, [10.0, 11.0], [0.0, 0.2])
+    dark = sky_of(psf, config2.channels, [10.0, 11.0], [0.0, 0.2])
     per_year = render_tangent(dark, frames, sizes, pixels, per_year=True)[0].sum(axis=(0, 2, 3))
     assert per_year / per_year.sum() * 4 == pytest.approx([1.5, 0.5, 1.0, 1.0], rel=1e-5)
 
@@ -177,7 +181,11 @@ def test_chosen_bands_and_frames_do_not_change_an_image(config2: Config) -> None
     psf = build_response(config2).psf
     rng = np.random.default_rng(1)
     sky = sky_of(
-        psf, config2.bands, list(rng.uniform(0, 20, 40)), list(rng.uniform(-9, 9, 40)), diffuse=50
+        psf,
+        config2.channels,
+        list(rng.uniform(0, 20, 40)),
+        list(rng.uniform(-9, 9, 40)),
+        diffuse=50,
     )
     frames = tangent_frames(np.linspace(0, 20, 70), np.zeros(70))
     all_frames = expected_images(sky, frames, 10.0)
@@ -187,14 +195,14 @@ def test_chosen_bands_and_frames_do_not_change_an_image(config2: Config) -> None
 
 def test_a_sky_without_sources_and_no_frames_are_fine(config2: Config) -> None:
     psf = build_response(config2).psf
-    sky = sky_of(psf, config2.bands, [], [])
+    sky = sky_of(psf, config2.channels, [], [])
     frames = tangent_frames(np.array([0.0]), np.array([0.0]))
     assert all((image == 0).all() for image in expected_images(sky, frames, 10.0))
     assert [i.shape for i in expected_images(sky, frames[:0], 10.0)] == [(0, 32, 32), (0, 64, 64)]
 
 
 def test_wrong_number_of_sizes_is_refused(config2: Config) -> None:
-    sky = sky_of(build_response(config2).psf, config2.bands, [], [])
+    sky = sky_of(build_response(config2).psf, config2.channels, [], [])
     frames = tangent_frames(np.array([0.0]), np.array([0.0]))
     with pytest.raises(ValueError, match="2 bands, 1 sizes"):
         render_tangent(sky, frames, [10.0], [32])

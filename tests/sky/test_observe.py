@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from geminga.bands import Band
+from geminga.bands import Channel
 from geminga.config import Config
 from geminga.errors import InputError
 from geminga.geometry import separation_deg, tangent_frames, unit_vectors
 from geminga.patches.project import bin_photons
 from geminga.patches.render import expected_images
-from geminga.response import BandPsf, build_response
+from geminga.response import BandPsf, build_response, equal_shares
 from geminga.sky.diffuse import DiffuseCounts
 from geminga.sky.observe import draw_photons
 from geminga.sky.sky import Sky
@@ -29,7 +29,7 @@ def psf(config2: Config) -> BandPsf:
 
 
 def sky_of(
-    psf: BandPsf, bands: tuple[Band, ...], lon: list[float], lat: list[float], counts: float
+    psf: BandPsf, bands: tuple[Channel, ...], lon: list[float], lat: list[float], counts: float
 ) -> Sky:
     n = len(lon)
     data = {c.name: np.zeros(n) for c in TRUTH.columns if c.dtype != "str"}
@@ -44,14 +44,13 @@ def sky_of(
         SourceSet(table, np.tile([2.0, 1.0, 0.75, 0.25], (n, 1))),
         np.full(shape, counts),
         np.full(shape, 2.3),
-        DiffuseCounts(
-            np.zeros((2, len(bands), npix), np.float32),
-            NSIDE,
-            {"interstellar": "i", "isotropic": "j"},
-        ),
-        np.array([0.9, 1.1]),
+        np.tile([0.5, 0.25, 0.1875, 0.0625], (n, 1)),
+        DiffuseCounts.of_maps(*np.zeros((2, len(bands), npix), np.float32)),
+        0,
+        np.array([0.9, 1.1, 1.0])[:, None] * np.ones(len(bands)),
+        np.empty(0),
         psf,
-        4,
+        equal_shares(4),
     )
 
 
@@ -59,7 +58,7 @@ def sky_of(
 def test_source_photons_follow_the_psf_and_the_light_curve(
     psf: BandPsf, config2: Config, place: tuple[float, float]
 ) -> None:
-    sky = sky_of(psf, config2.bands, [place[0]], [place[1]], 2e4)
+    sky = sky_of(psf, config2.channels, [place[0]], [place[1]], 2e4)
     photons = draw_photons(sky, 1)
     assert len(photons) == pytest.approx(4e4, abs=5 * 200)
     assert np.linalg.norm(photons.xyz, axis=1) == pytest.approx(np.ones(len(photons)), abs=1e-6)
@@ -82,7 +81,7 @@ def test_source_photons_follow_the_psf_and_the_light_curve(
 def test_diffuse_photons_are_poisson_and_uniform_in_their_pixels(
     psf: BandPsf, config2: Config
 ) -> None:
-    sky = sky_of(psf, config2.bands, [], [], 0.0)
+    sky = sky_of(psf, config2.channels, [], [], 0.0)
     theta, _ = healpy.pix2ang(NSIDE, np.arange(healpy.nside2npix(NSIDE)))
     sky.diffuse.counts_per_sr[:, 0] = 4000.0 / (0.2 + np.abs(np.cos(theta)))
     photons = draw_photons(sky, 5)
@@ -101,13 +100,13 @@ def test_diffuse_photons_are_poisson_and_uniform_in_their_pixels(
 def test_binned_photons_agree_with_the_expected_images(psf: BandPsf, config2: Config) -> None:
     rng = np.random.default_rng(2)
     sky = sky_of(
-        psf, config2.bands, list(rng.uniform(0, 30, 30)), list(rng.uniform(-8, 8, 30)), 3000.0
+        psf, config2.channels, list(rng.uniform(0, 30, 30)), list(rng.uniform(-8, 8, 30)), 3000.0
     )
     theta, phi = healpy.pix2ang(NSIDE, np.arange(healpy.nside2npix(NSIDE)))
     sky.diffuse.counts_per_sr[:] = 3e4 / (0.3 + np.abs(np.cos(theta))) + 1e3 * np.cos(phi)
     frames = tangent_frames(np.array([5.0, 15.0, 25.0]), np.array([-3.0, 0.0, 4.0]))
     expected = expected_images(sky, frames, 10.0)
-    counted = bin_photons(draw_photons(sky, 3), frames, 10.0, config2.bands)
+    counted = bin_photons(draw_photons(sky, 3), frames, 10.0, config2.channels)
     for mean, n in zip(expected, counted, strict=True):
         mean64, n64 = mean.astype(np.float64), n.astype(np.float64)
         chi2 = ((n64 - mean64) ** 2 / mean64).mean()
@@ -116,7 +115,7 @@ def test_binned_photons_agree_with_the_expected_images(psf: BandPsf, config2: Co
 
 
 def test_the_same_seed_gives_the_same_photons(psf: BandPsf, config2: Config) -> None:
-    sky = sky_of(psf, config2.bands, [3.0, 4.0], [5.0, -80.0], 500.0)
+    sky = sky_of(psf, config2.channels, [3.0, 4.0], [5.0, -80.0], 500.0)
     sky.diffuse.counts_per_sr[:] = 100.0
     a, b, other = draw_photons(sky, 1), draw_photons(sky, 1), draw_photons(sky, 2)
     np.testing.assert_array_equal(a.xyz, b.xyz)
@@ -130,7 +129,7 @@ def test_many_photons_pass_the_chunks_unbroken(
     psf: BandPsf, config2: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("geminga.sky.observe.CHUNK", 97)
-    sky = sky_of(psf, config2.bands, [3.0, 100.0], [5.0, -80.0], 400.0)
+    sky = sky_of(psf, config2.channels, [3.0, 100.0], [5.0, -80.0], 400.0)
     sky.diffuse.counts_per_sr[:] = 20.0
     photons = draw_photons(sky, 1)
     assert len(photons) == pytest.approx(1600 + 2 * 40 * 4 * np.pi, abs=250)
@@ -142,10 +141,10 @@ def test_many_photons_pass_the_chunks_unbroken(
 
 
 def test_a_dark_sky_gives_no_photons(psf: BandPsf, config2: Config) -> None:
-    assert len(draw_photons(sky_of(psf, config2.bands, [], [], 0.0), 1)) == 0
+    assert len(draw_photons(sky_of(psf, config2.channels, [], [], 0.0), 1)) == 0
 
 
 def test_more_years_than_a_photon_can_name_are_refused(psf: BandPsf, config2: Config) -> None:
-    sky = replace(sky_of(psf, config2.bands, [], [], 0.0), years=200)
+    sky = replace(sky_of(psf, config2.channels, [], [], 0.0), years=200)
     with pytest.raises(InputError, match=r"sky\.years: 200 is too many"):
         draw_photons(sky, 1)

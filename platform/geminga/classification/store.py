@@ -38,7 +38,7 @@ def save_samples(
     with atomic(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
-            bands=images.bands,
+            channels=images.channels,
             yearly=images.yearly,
             lat_deg=images.lat_deg,
             labels=labels,
@@ -59,7 +59,7 @@ def load_samples(path: Path) -> tuple[SourceSamples, Float64]:
     try:
         # Opened here, for numpy does not close a damaged archive.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            images = SourceImages(stored["bands"], stored["yearly"], stored["lat_deg"])
+            images = SourceImages(stored["channels"], stored["yearly"], stored["lat_deg"])
             samples = SourceSamples.of_sky(images, stored["labels"], int(stored["sky_id"]))
             return replace(samples, expected=stored["expected"]), stored["scores"]
     except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:

@@ -48,7 +48,7 @@ class ImageWriter:
             counted = counted_source_images(
                 draw_photons(sky, config.seed), lon[fake], lat[fake], config
             )
-            images.bands[fake], images.yearly[fake] = counted.bands, counted.yearly
+            images.channels[fake], images.yearly[fake] = counted.channels, counted.yearly
             scores = candidates["score"].to_numpy(dtype=np.float64)
             save_samples(target, images, labels, ~fake, scores, sky_id)
         samples, _ = load_samples(target)

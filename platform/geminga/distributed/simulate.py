@@ -15,7 +15,8 @@ from geminga.patches.store import PATCHES_PER_GROUP, write_records
 from geminga.response import Response, build_response
 from geminga.sky.diffuse import DiffuseCounts
 from geminga.sky.population import load_population
-from geminga.sky.sky import SOURCES_FILE, Sky, load_sky, save_sky, simulate_sky
+from geminga.sky.sky import Sky, simulate_sky
+from geminga.sky.sky_files import SOURCES_FILE, load_sky, save_sky
 
 
 @lru_cache(maxsize=1)
@@ -64,9 +65,9 @@ class SkyWriter:
             write_json(
                 target / "expected_counts.json",
                 {
-                    "axes": ["component", "band", "year"],
+                    "axes": ["component", "channel", "year"],
                     "components": components(self.config.classes),
-                    "bands_gev": [[b.emin_gev, b.emax_gev] for b in self.config.bands],
+                    "channels": [c.label for c in self.config.channels],
                     "counts": sky.totals().tolist(),
                 },
             )

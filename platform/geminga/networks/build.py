@@ -19,7 +19,7 @@ _MIUN, _CLASSIFIER = 0, 1
 
 def image_channels(config: Config) -> int:
     """Return the number of images per source: one per band, one per year."""
-    return len(config.bands) + config.sky.years
+    return len(config.channels) + config.sky.years
 
 
 def build_miun(config: Config) -> Miun:
@@ -27,7 +27,7 @@ def build_miun(config: Config) -> Miun:
     settings = config.miun
     with _seeded(config, _MIUN):
         model = Miun(
-            pixel_sizes(config.bands),
+            pixel_sizes(config.channels),
             settings.width,
             settings.bottleneck_pixels,
             settings.input_scaling,

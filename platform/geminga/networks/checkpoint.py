@@ -134,16 +134,16 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 def _needs(config: Config, kind: str) -> dict[str, Any]:
     """Return the settings a network cannot do without, by their name in the configuration."""
-    bands = [band.model_dump(mode="json") for band in config.bands]
+    channels = [c.model_dump(mode="json") for c in config.channels]
     if kind == "miun":
         return {
-            "bands": bands,
+            "channels": channels,
             "patches.size_deg": config.patches.size_deg,
             **{f"miun.{key}": value for key, value in config.miun.model_dump(mode="json").items()},
         }
     settings = config.classifier
     return {
-        "bands": bands,
+        "channels": channels,
         "classes": list(with_fake(config.classes)),
         "sky.years": config.sky.years,
         "classifier.width": settings.width,

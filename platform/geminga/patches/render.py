@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import healpy
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from geminga.arrays import Float32, Float64, Int64
 from geminga.bands import pixel_sizes
 from geminga.compiled import compiled
-from geminga.geometry import pixel_solid_angle_sr, unit_vectors
+from geminga.geometry import lon_lat, pixel_solid_angle_sr, unit_vectors
 from geminga.patches.psf_lookup import index_weights, psf_lookup, reach_rad
 from geminga.sky.sky import Sky
 
@@ -35,10 +36,10 @@ def expected_images(sky: Sky, frames: Float64, size_deg: float) -> tuple[Float32
 
     Returns
     -------
-    tuple of Float32 (P, n_b, n_b), one per band
+    tuple of Float32 (P, n_c, n_c), one per channel
     """
-    sizes = [size_deg] * len(sky.bands)
-    return tuple(render_tangent(sky, frames, sizes, pixel_sizes(sky.bands)))
+    sizes = [size_deg] * len(sky.channels)
+    return tuple(render_tangent(sky, frames, sizes, pixel_sizes(sky.channels)))
 
 
 def render_tangent(
@@ -47,7 +48,7 @@ def render_tangent(
     size_deg: Sequence[float],
     pixels: Sequence[int],
     *,
-    bands: Sequence[int] | None = None,
+    channels: Sequence[int] | None = None,
     per_year: bool = False,
 ) -> list[Float32]:
     """Render square gnomonic images of expected counts.
@@ -62,35 +63,39 @@ def render_tangent(
     frames : Float64 (N, 3, 3)
         Rows (centre, east, north).
     size_deg, pixels : sequence
-        Width and pixels per side of the images, for each of `bands`.
-    bands : sequence of int, optional
-        Band numbers; all by default.
+        Width and pixels per side of the images, for each of `channels`.
+    channels : sequence of int, optional
+        Channel numbers; all by default.
     per_year : bool
         Give every year its own image.
 
     Returns
     -------
-    list of Float32 (N, n, n), or (N, Y, n, n) if `per_year`; one per band
+    list of Float32 (N, n, n), or (N, Y, n, n) if `per_year`; one per channel
     """
-    chosen = range(len(sky.bands)) if bands is None else bands
+    chosen = range(len(sky.channels)) if channels is None else channels
     if not len(chosen) == len(size_deg) == len(pixels):
         raise ValueError(
-            f"{len(chosen)} bands, {len(size_deg)} sizes, {len(pixels)} pixels; give one per band"
+            f"{len(chosen)} channels, {len(size_deg)} sizes, {len(pixels)} pixels; give one each"
         )
     frames = np.ascontiguousarray(frames, dtype=np.float64)
     table = sky.sources.table
     vectors = unit_vectors(table["lon_deg"].to_numpy(), table["lat_deg"].to_numpy())
     if per_year:
-        shares = np.ascontiguousarray(sky.sources.yearly / sky.years)
+        shares = np.ascontiguousarray(sky.shares)
     else:
-        shares = np.ones((len(vectors), 1))
+        shares = np.ascontiguousarray(sky.shares.sum(axis=1, keepdims=True))
+    # Exposure shares change over tens of degrees: one value serves a whole image.
+    year_shares = (
+        sky.year_share.at(*lon_lat(frames[:, 0])) if per_year else np.ones((len(frames), 1))
+    )
     images = []
-    for band, size, n in zip(chosen, size_deg, pixels, strict=True):
+    for channel, size, n in zip(chosen, size_deg, pixels, strict=True):
         image = np.zeros((len(frames), shares.shape[1], n, n), dtype=np.float32)
-        counts = np.ascontiguousarray(sky.source_counts[:, band])
-        index = sky.source_psf_index[:, band]
-        background = sky.diffuse_norm @ sky.diffuse.counts_per_sr[:, band].min(axis=1)
-        lookup = psf_lookup(sky.psf, band)
+        counts = np.ascontiguousarray(sky.source_counts[:, channel])
+        index = sky.source_psf_index[:, channel]
+        density = sky.diffuse_density(channel)
+        lookup = psf_lookup(sky.psf, channel)
         low, weight = index_weights(sky.psf, index)
         _add_sources(
             image,
@@ -98,7 +103,7 @@ def render_tangent(
             float(np.radians(size)),
             vectors,
             counts,
-            reach_rad(sky.psf, band, counts, index, float(background)),
+            reach_rad(sky.psf, channel, counts, index, float(density.min())),
             shares,
             lookup.density_per_sr,
             lookup.nodes_per_root,
@@ -106,10 +111,9 @@ def render_tangent(
             low,
             weight,
         )
-        images.append(image)
-    _add_diffuse(images, sky, list(chosen), frames, size_deg)
-    for image, size, n in zip(images, size_deg, pixels, strict=True):
+        _add_diffuse(image, density, frames, size, year_shares)
         image *= pixel_solid_angle_sr(n, size).astype(np.float32)
+        images.append(image)
     return images if per_year else [image[:, 0] for image in images]
 
 
@@ -247,42 +251,41 @@ def _extent(
 
 
 def _add_diffuse(
-    images: list[Float32],
-    sky: Sky,
-    chosen: list[int],
-    frames: Float64,
-    size_deg: Sequence[float],
+    image: Float32, density: Float64, frames: Float64, size_deg: float, year_shares: Float64
 ) -> None:
-    """Add diffuse counts per steradian to images (N, Y, n, n).
+    """Add diffuse counts per steradian (npix,) to images (N, Y, n, n).
 
     The HEALPix map is read at nodes of the plane no farther apart than its pixels, and linearly
-    in between.
+    in between; `year_shares` (N, Y) says how much of it each year has.
     """
-    resolution = healpy.nside2resol(sky.diffuse.nside)
-    maps = np.empty((len(chosen), healpy.nside2npix(sky.diffuse.nside)), dtype=np.float32)
-    for row, band in enumerate(chosen):
-        maps[row] = sky.diffuse_norm @ sky.diffuse.counts_per_sr[:, band]
-    for size in dict.fromkeys(size_deg):
-        width = float(np.radians(size))
-        nodes = int(np.ceil(width / resolution)) + 1
-        axis = np.linspace(-width / 2.0, width / 2.0, nodes)
-        plane = np.stack(
-            [np.ones((nodes, nodes)), *np.meshgrid(axis, axis, indexing="xy")], axis=-1
-        )
-        rows = [i for i, other in enumerate(size_deg) if other == size]
-        for start in range(0, len(frames), FRAMES_AT_ONCE):
-            part = slice(start, start + FRAMES_AT_ONCE)
-            v = np.einsum("ijk,fkl->fijl", plane, frames[part]).reshape(-1, 3)
-            theta, phi = healpy.vec2ang(v)
-            pixel, weight = healpy.get_interp_weights(sky.diffuse.nside, theta, phi)
-            for i in rows:
-                grid = (maps[i][pixel] * weight).sum(axis=0).reshape(-1, nodes, nodes)
-                _upsample(images[i][part], grid)
+    nside = int(healpy.npix2nside(len(density)))
+    width = float(np.radians(size_deg))
+    nodes = int(np.ceil(width / healpy.nside2resol(nside))) + 1
+    for start in range(0, len(frames), FRAMES_AT_ONCE):
+        part = slice(start, start + FRAMES_AT_ONCE)
+        pixel, weight = _plane_weights(nside, nodes, width, frames[part].tobytes())
+        grid = (density[pixel] * weight).sum(axis=0).reshape(-1, nodes, nodes)
+        _upsample(image[part], grid, np.ascontiguousarray(year_shares[part]))
+
+
+@lru_cache(maxsize=2)
+def _plane_weights(nside: int, nodes: int, width: float, frames: bytes) -> tuple[Int64, Float64]:
+    """Return healpy's interpolation pixels and weights at plane nodes of some frames.
+
+    All channels of a set of patches read the map at the same places.
+    """
+    axis = np.linspace(-width / 2.0, width / 2.0, nodes)
+    plane = np.stack([np.ones((nodes, nodes)), *np.meshgrid(axis, axis, indexing="xy")], axis=-1)
+    of_frames = np.frombuffer(frames).reshape(-1, 3, 3)
+    v = np.einsum("ijk,fkl->fijl", plane, of_frames).reshape(-1, 3)
+    theta, phi = healpy.vec2ang(v)
+    pixel, weight = healpy.get_interp_weights(nside, theta, phi)
+    return pixel, weight
 
 
 @compiled
-def _upsample(image: Float32, grid: Float64) -> None:
-    """Add a bilinear enlargement of grids (N, m, m) to every year of images (N, Y, n, n)."""
+def _upsample(image: Float32, grid: Float64, shares: Float64) -> None:
+    """Add a bilinear enlargement of grids (N, m, m), times shares (N, Y), to images (N, Y, n, n)."""
     m = grid.shape[1]
     years = image.shape[1]
     n = image.shape[2]
@@ -301,6 +304,6 @@ def _upsample(image: Float32, grid: Float64) -> None:
                 line[j] = grid[f, a, j] + weight[row] * (grid[f, a + 1, j] - grid[f, a, j])
             for column in range(n):
                 b = low[column]
-                value = (line[b] + weight[column] * (line[b + 1] - line[b])) / years
+                value = line[b] + weight[column] * (line[b + 1] - line[b])
                 for year in range(years):
-                    image[f, year, row, column] += value
+                    image[f, year, row, column] += shares[f, year] * value

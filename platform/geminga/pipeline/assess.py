@@ -92,7 +92,7 @@ def _evaluate_simulated(context: Context, folder: Path) -> RunSummary:
     truth, candidates = truth_of(context, sky), _candidates(context, MIUN, sky)
     matches = match(candidates, truth, radius)
     save(folder, "sky", figures.sky_map(candidates, truth, matches, f"{config.name}: test sky"))
-    labels = [band.label for band in config.bands]
+    labels = [band.label for band in config.channels]
     examples = example_patches(context, sky, truth, candidates)
     save(folder, "examples", figures.patch_examples(examples, labels))
 

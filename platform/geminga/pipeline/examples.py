@@ -51,7 +51,7 @@ def example_patches(
             PatchExample(
                 f"l {lon[patch]:.0f}°, b {lat[patch]:.0f}°",
                 config.patches.size_deg,
-                [records[c][0] for c in image_columns(config.bands)],
+                [records[c][0] for c in image_columns(config.channels)],
                 target if target.any() else None,
                 scores(records)[0],
                 _inside(frame, truth, config.patches.size_deg),

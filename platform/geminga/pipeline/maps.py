@@ -16,8 +16,9 @@ from geminga.pipeline.simulate import DIFFUSE_FILE, sky_ids
 from geminga.pipeline.stages import run_pipeline
 from geminga.response import build_response
 from geminga.seeds import Split
+from geminga.sky.asimov import expected_map
 from geminga.sky.diffuse import DiffuseCounts
-from geminga.sky.sky import expected_map, load_sky
+from geminga.sky.sky_files import load_sky
 
 
 def write_expected_maps(
@@ -56,9 +57,9 @@ def write_expected_maps(
     )
     chosen = known if component == "all" else (component,)
     paths = []
-    for index, band in enumerate(config.bands):
+    for index, channel in enumerate(config.channels):
         counts = np.sum([expected_map(sky, name, index, year) for name in chosen], axis=0)
-        path = out / f"expected_{component.replace('+', '_')}_band{index}.fits"
+        path = out / f"expected_{component.replace('+', '_')}_channel{index}.fits"
         with atomic(path) as temporary:
             hp.write_map(
                 str(temporary),
@@ -66,8 +67,8 @@ def write_expected_maps(
                 coord="G",
                 column_names=["COUNTS"],
                 extra_header=[
-                    ("EMIN", band.emin_gev, "GeV"),
-                    ("EMAX", band.emax_gev, "GeV"),
+                    ("EMIN", channel.emin_gev, "GeV"),
+                    ("EMAX", channel.emax_gev, "GeV"),
                     ("CONFHASH", config.hash(), "hash of the configuration"),
                     ("SKY_ID", number, "simulated sky"),
                 ],

@@ -133,6 +133,6 @@ def _draw(
     )
     examples = example_patches(context, sky, truth, chosen)
     figures.save_figure(
-        figures.patch_examples(examples, [band.label for band in config.bands]),
+        figures.patch_examples(examples, [band.label for band in config.channels]),
         place / "examples.png",
     )

@@ -25,7 +25,7 @@ from geminga.patches.store import group_sizes
 from geminga.pipeline.runner import Context
 from geminga.pipeline.simulate import sky_ids, test_sky_ids
 from geminga.seeds import Split
-from geminga.sky.sky import SOURCES_FILE
+from geminga.sky.sky_files import SOURCES_FILE
 from geminga.tables import CANDIDATES, PATCH_DETECTIONS, TRUTH
 
 MIUN = "miun"

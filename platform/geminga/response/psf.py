@@ -1,4 +1,4 @@
-"""Point-spread function of an event selection: by energy, and averaged over each band."""
+"""Point-spread function of an event selection: by energy, and averaged over each channel."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from geminga.arrays import Float64
-from geminga.bands import Band
 from geminga.response.average import RADIUS_DEG, TypeResponse
 from geminga.response.exposure import Exposure, interpolate_energy
 from geminga.response.king import bracket
+from geminga.response.nodes import EnergyNodes
 from geminga.response.radial import cumulative_shell, invert_cumulative, legendre_transform
 
 SPECTRAL_INDEX = np.array([0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0])
-BAND_NODES = 24
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class PsfTable:
 
 @dataclass(frozen=True)
 class BandPsf:
-    """PSF averaged over each band with a power law E^-index times the mean exposure.
+    """PSF averaged over each channel with a power law E^-index times the mean exposure.
 
     Attributes
     ----------
@@ -62,9 +61,9 @@ class BandPsf:
         Angles from 0 to 30 deg, fine near zero.
     spectral_index : Float64 (K,)
         Photon indices, rising; values between are interpolated, values outside take the end.
-    density_per_sr : Float64 (B, K, R)
+    density_per_sr : Float64 (C, K, R)
         PSF per steradian, normalised over the radius grid.
-    containment : Float64 (B, K, R)
+    containment : Float64 (C, K, R)
         Part of the photons within each angle, 0 to 1.
     """
 
@@ -73,21 +72,21 @@ class BandPsf:
     density_per_sr: Float64
     containment: Float64
 
-    def density(self, band: int, spectral_index: float) -> Float64:
-        """Return the PSF per steradian of a band and photon index, shape (R,)."""
-        return self._between(self.density_per_sr[band], spectral_index)
+    def density(self, channel: int, spectral_index: float) -> Float64:
+        """Return the PSF per steradian of a channel and photon index, shape (R,)."""
+        return self._between(self.density_per_sr[channel], spectral_index)
 
-    def harmonic(self, band: int, spectral_index: float, lmax: int) -> Float64:
+    def harmonic(self, channel: int, spectral_index: float, lmax: int) -> Float64:
         """Return the Legendre transform W_l = 2 pi int P P_l(cos r) sin r dr, shape (lmax + 1,).
 
         It multiplies the harmonic coefficients of a map to smooth it (healpy's beam window).
         """
-        return legendre_transform(self.radius_deg, self.density(band, spectral_index), lmax)
+        return legendre_transform(self.radius_deg, self.density(channel, spectral_index), lmax)
 
-    def radius_of_containment(self, band: int, index: float, fraction: float) -> float:
-        """Return the angle in degrees within which `fraction` of a band's photons fall."""
+    def radius_of_containment(self, channel: int, index: float, fraction: float) -> float:
+        """Return the angle in degrees within which `fraction` of a channel's photons fall."""
         return invert_cumulative(
-            self.radius_deg, self._between(self.containment[band], index), fraction
+            self.radius_deg, self._between(self.containment[channel], index), fraction
         )
 
     def _between(self, values: Float64, index: float) -> Float64:
@@ -114,29 +113,31 @@ def combine_types(types: Sequence[TypeResponse], origin: str) -> PsfTable:
     return PsfTable(fine, RADIUS_DEG, density, origin)
 
 
-def band_energies(emin_mev: float, emax_mev: float) -> tuple[Float64, Float64]:
-    """Return nodes and weights in MeV of an integral over energy (Gauss-Legendre in ln E)."""
-    x, w = np.polynomial.legendre.leggauss(BAND_NODES)
-    centre, half = 0.5 * np.log(emin_mev * emax_mev), 0.5 * np.log(emax_mev / emin_mev)
-    energy = np.exp(centre + half * x)
-    return energy, w * half * energy
+def average_channels(
+    tables: Sequence[PsfTable], exposures: Sequence[Exposure], nodes: Sequence[EnergyNodes]
+) -> BandPsf:
+    """Average the PSF of every channel over its true energies.
 
-
-def average_bands(table: PsfTable, exposure: Exposure, bands: Sequence[Band]) -> BandPsf:
-    """Average the PSF over each band with E^-index times the sky-averaged exposure."""
-    densities = np.zeros((len(bands), len(SPECTRAL_INDEX), len(table.radius_deg)))
-    mean = exposure.mean()[:, None]
-    for number, band in enumerate(bands):
-        energy, weight = band_energies(band.emin_gev * 1e3, band.emax_gev * 1e3)
+    Parameters
+    ----------
+    tables, exposures, nodes : sequence
+        One of each per channel; every energy is weighted with E^-index times the sky-averaged
+        exposure and the probability to be measured in the band.
+    """
+    radius = tables[0].radius_deg
+    densities = np.zeros((len(tables), len(SPECTRAL_INDEX), len(radius)))
+    for number, (table, exposure, part) in enumerate(zip(tables, exposures, nodes, strict=True)):
+        energy = part.energy_mev
         rows = np.array([table.at(float(e)) for e in energy])
+        mean = exposure.mean()[:, None]
         area = interpolate_energy(mean, exposure.energy_mev, energy)[:, 0]
         for k, index in enumerate(SPECTRAL_INDEX):
-            photons = weight * area * (energy / energy[0]) ** -index
+            photons = part.weight * area * (energy / energy[0]) ** -index
             densities[number, k] = photons @ rows / photons.sum()
-    containment = cumulative_shell(table.radius_deg, densities)
+    containment = cumulative_shell(radius, densities)
     total = containment[..., -1:].copy()
     return BandPsf(
-        table.radius_deg,
+        radius,
         SPECTRAL_INDEX,
         densities / total,
         np.maximum.accumulate(np.clip(containment / total, 0.0, 1.0), axis=-1),

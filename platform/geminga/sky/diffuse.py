@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import zipfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import healpy
@@ -12,7 +13,7 @@ import numpy as np
 
 from geminga.arrays import Float32, Float64, Int64
 from geminga.bands import edges_mev
-from geminga.classes import DIFFUSE_COMPONENTS
+from geminga.classes import DIFFUSE_COMPONENTS, EXTENDED, INTERSTELLAR, ISOTROPIC
 from geminga.config import Config, data_path
 from geminga.errors import InputError
 from geminga.files import atomic
@@ -26,7 +27,6 @@ from geminga.sky.diffuse_models import (
     read_isotropic,
 )
 from geminga.sky.mapcube import MapCube
-from geminga.sky.quadrature import band_nodes
 
 _LOG = logging.getLogger(__name__)
 BUILTIN = "builtin"
@@ -36,27 +36,67 @@ PSF_INDEX = 2.4
 
 @dataclass(frozen=True)
 class DiffuseCounts:
-    """Expected counts per steradian over the whole observing time.
+    """Expected counts per steradian over the whole observing time, exposure and PSF folded in.
 
     Attributes
     ----------
-    counts_per_sr : Float32 (2, B, npix)
-        Of the interstellar and the isotropic component (RING, Galactic), PSF folded in.
+    interstellar : Float32 (M, C, npix)
+        Of each interstellar model (RING, Galactic).
+    models : tuple of str (M,)
+        Names of the models, as configured.
+    isotropic : Float32 (C, npix)
+    isotropic_left : Float64 (C,)
+        Part of the isotropic emission that is left where ``sky.depth`` turns some of it into
+        sources.
+    extended : Float32 (C, npix), or (C, 0) without extended sources
     nside : int
     origin : dict
         Origin of each component.
     """
 
-    counts_per_sr: Float32
+    interstellar: Float32
+    models: tuple[str, ...]
+    isotropic: Float32
+    isotropic_left: Float64
+    extended: Float32
     nside: int
     origin: dict[str, str]
+
+    @classmethod
+    def of_maps(cls, interstellar: Float32, isotropic: Float32) -> DiffuseCounts:
+        """Return diffuse counts of one interstellar and an isotropic map, both (C, npix)."""
+        return cls(
+            np.asarray(interstellar, dtype=np.float32)[None],
+            ("given",),
+            np.asarray(isotropic, dtype=np.float32),
+            np.ones(len(isotropic)),
+            np.zeros((len(isotropic), 0), dtype=np.float32),
+            int(healpy.npix2nside(isotropic.shape[1])),
+            {INTERSTELLAR: "given", ISOTROPIC: "given", EXTENDED: "none"},
+        )
+
+    def component(self, name: str, model: int, channel: int) -> Float32:
+        """Return the map of a component (npix,); `model` chooses the interstellar one."""
+        if name == INTERSTELLAR:
+            values = self.interstellar[model, channel]
+        elif name == ISOTROPIC:
+            values = self.isotropic[channel]
+        elif self.extended.shape[1] == 0:
+            values = np.zeros(healpy.nside2npix(self.nside), dtype=np.float32)
+        else:
+            values = self.extended[channel]
+        return np.asarray(values)
 
     def save(self, path: Path) -> None:
         """Write the maps as one npz file."""
         with atomic(path) as temporary, temporary.open("wb") as stream:
             np.savez(
                 stream,
-                counts_per_sr=self.counts_per_sr,
+                interstellar=self.interstellar,
+                models=np.array(self.models),
+                isotropic=self.isotropic,
+                isotropic_left=self.isotropic_left,
+                extended=self.extended,
                 origin=np.array([self.origin[name] for name in DIFFUSE_COMPONENTS]),
             )
 
@@ -69,24 +109,39 @@ class DiffuseCounts:
         InputError
             If the file is missing, damaged or of another kind.
         """
+        names = ("interstellar", "models", "isotropic", "isotropic_left", "extended", "origin")
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                counts, names = arrays["counts_per_sr"], arrays["origin"]
-            nside = int(healpy.npix2nside(counts.shape[-1]))
+                content = {name: arrays[name] for name in names}
+            nside = int(healpy.npix2nside(content["isotropic"].shape[-1]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
                 str(path), f"is not a file of diffuse counts ({error})", "compute it anew"
             ) from error
-        origin = dict(zip(DIFFUSE_COMPONENTS, (str(n) for n in names), strict=True))
-        return cls(counts, nside, origin)
+        return cls(
+            content["interstellar"],
+            tuple(str(name) for name in content["models"]),
+            content["isotropic"],
+            content["isotropic_left"],
+            content["extended"],
+            nside,
+            dict(zip(DIFFUSE_COMPONENTS, (str(n) for n in content["origin"]), strict=True)),
+        )
+
+
+def model_names(config: Config) -> tuple[str, ...]:
+    """Return the interstellar models of training skies, then that of test skies if another."""
+    test = config.sky.test_interstellar
+    names = config.sky.interstellar
+    return names if test is None or test in names else (*names, test)
 
 
 def diffuse_counts(config: Config, response: Response) -> DiffuseCounts:
     """Compute the diffuse counts of a configuration.
 
-    Counts per steradian are the integral over a band of intensity times exposure at every
-    direction; interstellar ones are then convolved with the PSF of the band by spherical
-    harmonics.
+    Counts per steradian are the integral over a channel's energies of intensity times exposure
+    at every direction; interstellar ones are then convolved with the PSF of the channel by
+    spherical harmonics.
 
     Parameters
     ----------
@@ -99,62 +154,97 @@ def diffuse_counts(config: Config, response: Response) -> DiffuseCounts:
         If a model file cannot be used or stops short of the bands.
     """
     nside = config.sky.diffuse_nside
-    edges = edges_mev(config.bands)
-    if config.sky.interstellar == BUILTIN:
-        interstellar: Interstellar = builtin_interstellar()
-        _LOG.info("interstellar emission: %s", interstellar.origin)
-    else:
-        interstellar = MapCube(data_path(config, config.sky.interstellar))
     if config.sky.isotropic == BUILTIN:
         isotropic = builtin_isotropic(config.response.irf)
     else:
         isotropic = read_isotropic(data_path(config, config.sky.isotropic))
-    for model in (interstellar, isotropic):
-        check_range(model.energy_mev, edges[0, 0], edges[-1, 0], model.origin)
-        if model.energy_mev[-1] < edges[-1, 1]:
-            _LOG.info(
-                "%s ends at %.4g GeV; a power law goes on to %.4g GeV",
-                model.origin,
-                model.energy_mev[-1] / 1e3,
-                edges[-1, 1] / 1e3,
-            )
-    counts = _band_integrals(interstellar, isotropic, response, nside)
-    for band in range(len(config.bands)):
-        window = response.psf.harmonic(band, PSF_INDEX, 2 * nside)
-        counts[0, band] = convolve(counts[0, band], window)
+    _check_model(isotropic, response)
+    channels = range(len(response.channels))
+    flat = np.empty((len(channels), healpy.nside2npix(nside)), dtype=np.float32)
+    for channel in channels:
+        flat[channel] = isotropic_integral(isotropic, response, channel, nside)
+    names, origins = model_names(config), []
+    counts = np.empty((len(names), *flat.shape), dtype=np.float32)
+    for number, name in enumerate(names):
+        model = _interstellar(config, name)
+        _check_model(model, response)
+        origins.append(model.origin)
+        for channel in channels:
+            whole = interstellar_integral(model, response, channel, nside)
+            window = response.psf.harmonic(channel, PSF_INDEX, 2 * nside)
+            counts[number, channel] = convolve(whole, window)
     return DiffuseCounts(
         counts,
+        names,
+        flat,
+        np.ones(len(channels)),
+        np.zeros((len(channels), 0), dtype=np.float32),
         nside,
-        {
-            DIFFUSE_COMPONENTS[0]: interstellar.origin,
-            DIFFUSE_COMPONENTS[1]: isotropic.origin,
-        },
+        {INTERSTELLAR: "; ".join(origins), ISOTROPIC: isotropic.origin, EXTENDED: "none"},
     )
 
 
-def _band_integrals(
-    interstellar: Interstellar, isotropic: Isotropic, response: Response, nside: int
-) -> Float32:
-    """Integrate intensity times exposure over every band, shape (2, B, npix)."""
-    npix = healpy.nside2npix(nside)
-    counts = np.zeros((2, len(response.bands), npix), dtype=np.float32)
-    exposure = response.exposure
-    theta, phi = healpy.pix2ang(nside, np.arange(npix))
-    pixel, weight = healpy.get_interp_weights(exposure.nside, theta, phi)
-    planes = _Planes(interstellar, nside)
-    for number, band in enumerate(response.bands):
-        total = np.zeros((2, npix))
-        energy, step = band_nodes(band)
-        seen = interpolate_energy(
-            exposure.maps_cm2_s.astype(np.float64), exposure.energy_mev, energy
+def _interstellar(config: Config, name: str) -> Interstellar:
+    if name == BUILTIN:
+        model = builtin_interstellar()
+        _LOG.info("interstellar emission: %s", model.origin)
+        return model
+    return MapCube(data_path(config, name))
+
+
+def _check_model(model: Interstellar | Isotropic, response: Response) -> None:
+    """Check a model's energies against the bands."""
+    edges = edges_mev(response.channels)
+    first, last, end = edges[:, 0].min(), edges[:, 0].max(), edges[:, 1].max()
+    check_range(model.energy_mev, first, last, model.origin)
+    if model.energy_mev[-1] < end:
+        _LOG.info(
+            "%s ends at %.4g GeV; a power law goes on to %.4g GeV",
+            model.origin,
+            model.energy_mev[-1] / 1e3,
+            end / 1e3,
         )
-        flat = isotropic.at(energy)
-        for e in range(len(energy)):
-            per_intensity = _spread(seen[e], pixel, weight) * step[e]
-            total[0] += planes.at(energy[e]) * per_intensity
-            total[1] += flat[e] * per_intensity
-        counts[:, number] = total
-    return counts
+
+
+def isotropic_integral(model: Isotropic, response: Response, channel: int, nside: int) -> Float32:
+    """Integrate isotropic intensity times exposure over a channel's energies, shape (npix,)."""
+    nodes = response.nodes[channel]
+    weight = model.at(nodes.energy_mev) * nodes.weight
+    exposure = response.exposures[channel]
+    seen = interpolate_energy(
+        exposure.maps_cm2_s.astype(np.float64), exposure.energy_mev, nodes.energy_mev
+    )
+    # The sum over energies commutes with the interpolation between pixels.
+    return np.asarray(_to_nside(weight @ seen, nside), dtype=np.float32)
+
+
+def interstellar_integral(
+    model: Interstellar, response: Response, channel: int, nside: int
+) -> Float32:
+    """Integrate interstellar intensity times exposure over a channel's energies, shape (npix,)."""
+    nodes = response.nodes[channel]
+    exposure = response.exposures[channel]
+    seen = interpolate_energy(
+        exposure.maps_cm2_s.astype(np.float64), exposure.energy_mev, nodes.energy_mev
+    )
+    planes = _Planes(model, nside)
+    total = np.zeros(healpy.nside2npix(nside))
+    for energy, step, values in zip(nodes.energy_mev, nodes.weight, seen, strict=True):
+        total += planes.at(energy) * _to_nside(values, nside) * step
+    return total.astype(np.float32)
+
+
+def _to_nside(values: Float64, nside: int) -> Float64:
+    """Interpolate a HEALPix map at the pixel centres of another resolution, shape (npix,)."""
+    pixel, weight = _interpolation(int(healpy.npix2nside(len(values))), nside)
+    return _spread(values, pixel, weight)
+
+
+@lru_cache(maxsize=1)
+def _interpolation(coarse: int, nside: int) -> tuple[Int64, Float64]:
+    theta, phi = healpy.pix2ang(nside, np.arange(healpy.nside2npix(nside)))
+    pixel, weight = healpy.get_interp_weights(coarse, theta, phi)
+    return pixel, weight
 
 
 def _spread(values: Float64, pixel: Int64, weight: Float64) -> Float64:

@@ -25,9 +25,9 @@ FINE_NSIDE = 1 << 26
 def draw_photons(sky: Sky, root_seed: int) -> Photons:
     """Draw one observation of a sky.
 
-    Counts are Poisson per source, band and year, and per HEALPix pixel of the diffuse maps;
+    Counts are Poisson per source, channel and year, and per HEALPix pixel of the diffuse maps;
     a source's photons follow the PSF of its spectral index, diffuse photons are uniform in
-    their pixel and in time.
+    their pixel, and in time as the exposure is.
 
     Parameters
     ----------
@@ -47,11 +47,10 @@ def draw_photons(sky: Sky, root_seed: int) -> Photons:
     if sky.years > MAX_YEARS:
         raise InputError("sky.years", f"{sky.years} is too many", f"use at most {MAX_YEARS}")
     drawn = []
-    for band in range(len(sky.bands)):
-        rng = generator(root_seed, Stage.PHOTONS, sky.sky_id, band)
-        mean = sky.source_counts[:, band, None] * sky.sources.yearly / sky.years
-        sources = rng.poisson(mean)
-        density = sky.diffuse_norm @ sky.diffuse.counts_per_sr[:, band].astype(np.float64)
+    for channel in range(len(sky.channels)):
+        rng = generator(root_seed, Stage.PHOTONS, sky.sky_id, channel)
+        sources = rng.poisson(sky.source_counts[:, channel, None] * sky.shares)
+        density = sky.diffuse_density(channel)
         pixels = rng.poisson(density * healpy.nside2pixarea(sky.diffuse.nside))
         drawn.append((rng, sources, pixels.astype(np.int32)))
     n = int(sum(sources.sum() + pixels.sum() for _, sources, pixels in drawn))
@@ -59,9 +58,9 @@ def draw_photons(sky: Sky, root_seed: int) -> Photons:
     numbers = np.empty(n, dtype=np.int8)
     years = np.empty(n, dtype=np.int8)
     end = 0
-    for band, (rng, sources, pixels) in enumerate(drawn):
+    for channel, (rng, sources, pixels) in enumerate(drawn):
         start = end
-        for vectors, year in _source_photons(sky, band, sources, rng):
+        for vectors, year in _source_photons(sky, channel, sources, rng):
             xyz[end : end + len(year)] = vectors
             years[end : end + len(year)] = year
             end += len(year)
@@ -69,7 +68,7 @@ def draw_photons(sky: Sky, root_seed: int) -> Photons:
             xyz[end : end + len(year)] = vectors
             years[end : end + len(year)] = year
             end += len(year)
-        numbers[start:end] = band
+        numbers[start:end] = channel
     origin = {
         "kind": "simulated",
         "sky_id": str(sky.sky_id),
@@ -93,14 +92,14 @@ def _chunks(counts: Int64) -> Iterator[tuple[Int64, int]]:
 
 
 def _source_photons(
-    sky: Sky, band: int, counts: Int64, rng: np.random.Generator
+    sky: Sky, channel: int, counts: Int64, rng: np.random.Generator
 ) -> Iterator[tuple[Float32, Int8]]:
     """Yield directions (n, 3) and years (n,) of source photons; `counts` is (sources, Y)."""
     table = sky.sources.table
     vectors = unit_vectors(table["lon_deg"].to_numpy(), table["lat_deg"].to_numpy())
     psf = sky.psf
     nodes = psf.spectral_index
-    index = np.clip(sky.source_psf_index[:, band], nodes[0], nodes[-1])
+    index = np.clip(sky.source_psf_index[:, channel], nodes[0], nodes[-1])
     # Where the index lies among the nodes, as a real number: its fraction is the upper weight.
     place = np.interp(index, nodes, np.arange(len(nodes), dtype=np.float64))
     for cell, n in _chunks(counts.ravel()):
@@ -112,7 +111,7 @@ def _source_photons(
         angle = np.empty(n)
         for k in range(len(nodes)):
             mine = profile == k
-            contained = psf.containment[band, k]
+            contained = psf.containment[channel, k]
             angle[mine] = np.interp(quantile[mine] * contained[-1], contained, psf.radius_deg)
         azimuth = rng.uniform(0.0, 2.0 * np.pi, n)
         yield _offset(vectors[source], np.radians(angle), azimuth), year.astype(np.int8)
@@ -147,9 +146,25 @@ def _diffuse_photons(
     nside = sky.diffuse.nside
     children = (FINE_NSIDE // nside) ** 2
     nested = healpy.ring2nest(nside, np.arange(len(counts)))
+    cumulative = np.cumsum(sky.year_share.maps.astype(np.float64), axis=0)
+    coarse = int(healpy.npix2nside(cumulative.shape[1]))
     for pixel, n in _chunks(counts):
         child = nested[pixel] * children + rng.integers(0, children, n)
         x, y, z = healpy.pix2vec(FINE_NSIDE, child, nest=True)
         vectors = np.empty((n, 3), dtype=np.float32)
         vectors[:, 0], vectors[:, 1], vectors[:, 2] = x, y, z
-        yield vectors, rng.integers(0, sky.years, n, dtype=np.int8)
+        ring = healpy.vec2pix(coarse, x, y, z)
+        yield vectors, _years(cumulative, ring, rng.random(n))
+
+
+@compiled
+def _years(cumulative: Float64, pixel: Int64, quantile: Float64) -> Int8:
+    """Return the time bin (n,) in which each quantile falls in the shares (Y, npix) of a pixel."""
+    result = np.empty(len(pixel), dtype=np.int8)
+    last = len(cumulative) - 1
+    for i in range(len(pixel)):
+        year = 0
+        while year < last and quantile[i] >= cumulative[year, pixel[i]]:
+            year += 1
+        result[i] = year
+    return result

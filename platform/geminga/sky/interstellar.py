@@ -1,0 +1,75 @@
+"""What differs between the interstellar emission of one simulated sky and the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import healpy
+import numpy as np
+
+from geminga.arrays import Float64
+from geminga.classes import DIFFUSE_COMPONENTS, EXTENDED
+from geminga.config import Config
+from geminga.seeds import SKIES_PER_SPLIT, Split, Stage, generator
+
+DISTORTION_NSIDE = 16
+"""Resolution of distortions: 3.7 deg, for changes over 5 deg and more."""
+
+
+def draw_interstellar(
+    config: Config, models: Sequence[str], sky_id: int
+) -> tuple[int, Float64, Float64]:
+    """Return model number, norms of the diffuse components (3,) and ln of the distortion (npix,).
+
+    Parameters
+    ----------
+    config : Config
+        Its section ``sky``, and the seed.
+    models : sequence of str
+        Names of the interstellar models at hand.
+    sky_id : int
+        Test skies take the model of ``sky.test_interstellar`` (the first by default), norms of 1
+        and no distortion (an empty array).
+    """
+    settings = config.sky
+    norm = np.ones(len(DIFFUSE_COMPONENTS))
+    if sky_id // SKIES_PER_SPLIT == Split.TEST:
+        wanted = settings.test_interstellar
+        return (0 if wanted is None else list(models).index(wanted)), norm, np.empty(0)
+    rng = generator(config.seed, Stage.DIFFUSE, sky_id)
+    norm = np.exp(settings.interstellar_norm_scatter * rng.normal(size=len(norm)))
+    # Extended sources are catalogued: they have the flux they have.
+    norm[DIFFUSE_COMPONENTS.index(EXTENDED)] = 1.0
+    own = generator(config.seed, Stage.INTERSTELLAR, sky_id)
+    model = int(own.integers(len(settings.interstellar)))
+    if settings.interstellar_distortion == 0:
+        return model, norm, np.empty(0)
+    return (
+        model,
+        norm,
+        smooth_field(own, settings.interstellar_distortion, settings.distortion_scale_deg),
+    )
+
+
+def smooth_field(rng: np.random.Generator, scatter: float, scale_deg: float) -> Float64:
+    """Draw a Gaussian random field on the sphere, RING at `DISTORTION_NSIDE`, shape (npix,).
+
+    White noise smoothed with a Gaussian beam; its standard deviation over the ensemble is
+    `scatter`.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    scatter : float
+        Standard deviation.
+    scale_deg : float
+        Full width of the beam at half maximum.
+    """
+    npix = healpy.nside2npix(DISTORTION_NSIDE)
+    lmax = 2 * DISTORTION_NSIDE
+    window = healpy.gauss_beam(np.radians(scale_deg), lmax=lmax)
+    alm = healpy.map2alm(rng.normal(size=npix), lmax=lmax, iter=1)
+    field = healpy.alm2map(healpy.almxfl(alm, window), DISTORTION_NSIDE, lmax=lmax)
+    # White noise of variance 1 a pixel has C_l = 4 pi / npix.
+    variance = np.sum((2.0 * np.arange(lmax + 1) + 1.0) * window**2) / npix
+    return np.asarray(field * (scatter / np.sqrt(variance)))
