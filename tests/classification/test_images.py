@@ -155,7 +155,7 @@ def test_an_image_points_north(config2: Config) -> None:
     assert images.channels[0, 1, 5, 3] == 1
 
 
-@pytest.mark.parametrize(("band", "year", "problem"), [(2, 0, "band 2"), (0, 4, "year 4")])
+@pytest.mark.parametrize(("band", "year", "problem"), [(2, 0, "channel 2"), (0, 4, "year 4")])
 def test_photons_of_another_configuration(
     band: int, year: int, problem: str, config2: Config
 ) -> None:

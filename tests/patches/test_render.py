@@ -147,7 +147,8 @@ def test_diffuse_emission_agrees_with_the_sum_over_healpix_pixels(config2: Confi
     psf = build_response(config2).psf
     sky = sky_of(psf, config2.channels, [], [])
     theta, _ = healpy.pix2ang(64, np.arange(healpy.nside2npix(64)))
-    sky.diffuse.counts_per_sr[:, :] = 1e4 / (0.1 + np.abs(np.cos(theta)))
+    sky.diffuse.interstellar[:] = 1e4 / (0.1 + np.abs(np.cos(theta)))
+    sky.diffuse.isotropic[:] = sky.diffuse.interstellar[0]
     centre = (30.0, 2.0)
     frame = tangent_frames(np.array([centre[0]]), np.array([centre[1]]))
     image = expected_images(sky, frame, 20.0)[1][0].astype(np.float64)
@@ -177,7 +178,7 @@ def test_years_add_up_to_the_whole_and_follow_the_light_curve(config2: Config) -
     assert per_year / per_year.sum() * 4 == pytest.approx([1.5, 0.5, 1.0, 1.0], rel=1e-5)
 
 
-def test_chosen_bands_and_frames_do_not_change_an_image(config2: Config) -> None:
+def test_chosen_channels_and_frames_do_not_change_an_image(config2: Config) -> None:
     psf = build_response(config2).psf
     rng = np.random.default_rng(1)
     sky = sky_of(
@@ -189,7 +190,7 @@ def test_chosen_bands_and_frames_do_not_change_an_image(config2: Config) -> None
     )
     frames = tangent_frames(np.linspace(0, 20, 70), np.zeros(70))
     all_frames = expected_images(sky, frames, 10.0)
-    (alone,) = render_tangent(sky, frames[66:67], [10.0], [64], bands=[1])
+    (alone,) = render_tangent(sky, frames[66:67], [10.0], [64], channels=[1])
     np.testing.assert_array_equal(all_frames[1][66], alone[0])
 
 
@@ -204,7 +205,7 @@ def test_a_sky_without_sources_and_no_frames_are_fine(config2: Config) -> None:
 def test_wrong_number_of_sizes_is_refused(config2: Config) -> None:
     sky = sky_of(build_response(config2).psf, config2.channels, [], [])
     frames = tangent_frames(np.array([0.0]), np.array([0.0]))
-    with pytest.raises(ValueError, match="2 bands, 1 sizes"):
+    with pytest.raises(ValueError, match="2 channels, 1 sizes"):
         render_tangent(sky, frames, [10.0], [32])
 
 
