@@ -35,7 +35,9 @@ def respond(
         Config(
             data=str(folder),
             bands=(Band(emin_gev=edges[0], emax_gev=edges[1], nside=64, pixels=64),),
-            response=ResponseConfig.model_validate({"irf": irf, "event_types": types, **response}),
+            response=ResponseConfig.model_validate(
+                {"irf": irf, "event_types": ("+".join(types),), **response}
+            ),
             images=ImageConfig(box_deg=(1.0,)),
         )
     )
@@ -64,7 +66,7 @@ def test_on_axis_psf(
 @pytest.mark.parametrize("name", ["3fhl", "2fhl"])
 def test_gtpsf(lat_data: Path, name: str, source: str) -> None:
     folder = {"caldb": "irfs"} if source == "caldb" else {}
-    table = respond(lat_data, "P8R2_SOURCE_V6", ("FRONT", "BACK"), **folder).psf_table
+    table = respond(lat_data, "P8R2_SOURCE_V6", ("FRONT", "BACK"), **folder).psf_tables[0]
     with fits.open(lat_data / f"irfs/fermi_{name}_psf_gc.fits.gz") as hdus:
         energies, densities = hdus[1].data["Energy"], hdus[1].data["Psf"]
         theta = np.asarray(hdus[2].data.field(0), dtype=np.float64)
@@ -105,7 +107,7 @@ def test_on_axis_area(
 def test_built_in_exposure_of_nine_years(
     lat_data: Path, irf: str, expected: tuple[float, ...]
 ) -> None:
-    exposure = respond(lat_data, irf, ("FRONT", "BACK"), duration_years=9.0).exposure
+    exposure = respond(lat_data, irf, ("FRONT", "BACK"), duration_years=9.0).exposures[0]
     found = interpolate_energy(
         exposure.mean()[:, None],
         exposure.energy_mev,
@@ -121,8 +123,8 @@ def test_built_in_exposure_against_the_cubes(
     lat_data: Path, cube: str, emin: float, years: float
 ) -> None:
     both = ("P8R2_SOURCE_V6", ("FRONT", "BACK"), (emin, 2000.0))
-    official = respond(lat_data, *both, exposure_cube=cube).exposure
-    built_in = respond(lat_data, *both, duration_years=years).exposure
+    official = respond(lat_data, *both, exposure_cube=cube).exposures[0]
+    built_in = respond(lat_data, *both, duration_years=years).exposures[0]
     for energy in (emin * 1e3, 1e5, 5e5, 2e6):
         a, b = (
             interpolate_energy(x.maps_cm2_s, x.energy_mev, np.array([energy]))[0]
@@ -140,7 +142,7 @@ def test_both_cubes_are_turned_to_galactic(lat_data: Path) -> None:
     for cube, emin in ((CUBE_3FHL, 10.0), (CUBE_2FHL, 50.0)):
         exposure = respond(
             lat_data, "P8R2_SOURCE_V6", ("FRONT", "BACK"), (emin, 2000.0), exposure_cube=cube
-        ).exposure
+        ).exposures[0]
         assert exposure.nside == 32
         assert np.corrcoef(exposure.maps_cm2_s[0], reference)[0, 1] > 0.93
 
@@ -150,7 +152,7 @@ def test_galactic_map_of_one_quartile(lat_data: Path) -> None:
         reference = healpy.ud_grade(np.load(stream), 32)
     exposure = respond(
         lat_data, "P8R2_ULTRACLEANVETO_V6", ("PSF3",), duration_years=573 * 7 / 365.25
-    ).exposure
+    ).exposures[0]
     found = interpolate_energy(exposure.maps_cm2_s, exposure.energy_mev, np.array([5000.0]))[0]
     # Its cuts in time and zenith are not stated; a tenth less livetime is within them.
     assert found.mean() == pytest.approx(reference.mean(), rel=0.15)
@@ -163,7 +165,7 @@ def test_built_in_equals_caldb(lat_data: Path, types: tuple[str, ...]) -> None:
         a = respond(lat_data, irf, types, (0.1, 2000.0), caldb="irfs")
         b = respond(lat_data, irf, types, (0.1, 2000.0))
         np.testing.assert_allclose(b.psf.density_per_sr, a.psf.density_per_sr, rtol=3e-3)
-        np.testing.assert_allclose(b.exposure.maps_cm2_s, a.exposure.maps_cm2_s, rtol=1e-5)
+        np.testing.assert_allclose(b.exposures[0].maps_cm2_s, a.exposures[0].maps_cm2_s, rtol=1e-5)
         assert a.origin["psf"].startswith("CALDB")
 
 

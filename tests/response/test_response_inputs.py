@@ -94,7 +94,7 @@ def test_every_frame_and_ordering(
 def test_cube_is_used(tmp_path: Path) -> None:
     write_cube(tmp_path / "cube.fits", declination_map("C"))
     response = respond(tmp_path, exposure_cube="cube.fits", exposure_nside=8)
-    assert response.exposure.nside == 8
+    assert response.exposures[0].nside == 8
     assert response.origin["exposure"] == "gtexpcube2 cube cube.fits"
 
 
@@ -170,8 +170,8 @@ def test_band_outside_the_built_in_tables() -> None:
     [
         ({"irf": "P7REP"}, "'P7REP' is not built in; built in are P8R2_SOURCE_V6, P8R2_ULTRA"),
         ({"event_types": ("FRNT",)}, "unknown event type 'FRNT'; choose from FRONT, BACK, PSF0"),
-        ({"event_types": ("FRONT", "FRONT")}, "repeats a type"),
-        ({"event_types": ("FRONT", "PSF3")}, "counts photons twice"),
+        ({"event_types": ("FRONT+FRONT",)}, "repeats a type"),
+        ({"event_types": ("FRONT+PSF3",)}, "counts photons twice"),
     ],
 )
 def test_bad_selection(settings: dict[str, Any], message: str) -> None:
@@ -219,7 +219,7 @@ def test_caldb_of_a_known_king_function(tmp_path: Path) -> None:
     response = respond(tmp_path, irf="MINE", caldb="caldb", edges=(1.5, 3.0))
     # King function: 1 - (1 + x^2 / (2 g s^2))^(1 - g) = 0.5 at x^2 = 6 (sqrt 2 - 1).
     expected = np.degrees(0.01 * np.sqrt(6.0 * (np.sqrt(2.0) - 1.0)))
-    found = response.psf_table.containment_radius_deg(2000.0, 0.5)
+    found = response.psf_tables[0].containment_radius_deg(2000.0, 0.5)
     assert found == pytest.approx(expected, rel=2e-3)
     assert response.psf.radius_of_containment(0, 2.0, 0.5) == pytest.approx(expected, rel=2e-3)
 

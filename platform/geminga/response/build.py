@@ -86,8 +86,8 @@ def build_response(config: Config) -> Response:
     exposures = tuple(parts[c.event_types][0] for c in config.channels)
     tables = tuple(parts[c.event_types][1] for c in config.channels)
     nodes = tuple(band_nodes(channel) for channel in config.channels)
-    for exposure, part in zip(exposures, nodes, strict=True):
-        check_energy_range(exposure.energy_mev, part.energy_mev[0], part.energy_mev[-1])
+    for exposure, channel in zip(exposures, config.channels, strict=True):
+        check_energy_range(exposure.energy_mev, channel.emin_gev * 1e3, channel.emax_gev * 1e3)
     origins = [origin for _, _, origin in parts.values()]
     return Response(
         channels=config.channels,
