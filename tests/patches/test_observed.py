@@ -43,7 +43,7 @@ def test_columns_follow_the_schema_of_simulated_records(config2: Config, grid: P
     groups = list(counted_records(photons_on_sphere(1000, 2), grid, config2, SKY))
     assert [len(g["patch_id"]) for g in groups] == [PATCHES_PER_GROUP, 48 - PATCHES_PER_GROUP]
     for group in groups:
-        schema = record_schema(config2.bands)
+        schema = record_schema(config2.channels, [np.uint8, np.uint8])
         assert list(group) == list(schema)
         for name, (shape, dtype) in schema.items():
             assert group[name].shape[1:] == shape
@@ -57,8 +57,8 @@ def test_columns_follow_the_schema_of_simulated_records(config2: Config, grid: P
 def test_every_photon_is_counted_in_its_patches(config2: Config, grid: PatchGrid) -> None:
     photons = photons_on_sphere(20_000, 2)
     whole = joined(list(counted_records(photons, grid, config2, SKY)))
-    images = images_from_records(whole, config2.bands)
-    counted = bin_photons(photons, grid.frames, grid.size_deg, config2.bands)
+    images = images_from_records(whole, config2.channels)
+    counted = bin_photons(photons, grid.frames, grid.size_deg, config2.channels)
     for number, (image, counts) in enumerate(zip(images, counted, strict=True)):
         np.testing.assert_array_equal(image, counts.astype(np.float32))
         covering = grid.covers(*photons.select(photons.channel == number).lon_lat())
@@ -73,8 +73,8 @@ def test_photons_of_a_source_are_in_its_disk(config2: Config, grid: PatchGrid) -
         np.repeat(xyz.astype(np.float32), 9, axis=0), np.ones(9, np.int8), np.zeros(9, np.int8)
     )
     whole = joined(list(counted_records(photons, grid, config2, SKY, truth)))
-    assert [whole[f"band_{b}"].sum() for b in range(2)] == [0.0, 9.0]
-    patch, row, column = np.argwhere(whole["band_1"])[0]
+    assert [whole[f"image_{b}"].sum() for b in range(2)] == [0.0, 9.0]
+    patch, row, column = np.argwhere(whole["image_1"])[0]
     # East is to the right, north is where row numbers grow: 64 pixels over 10 degrees.
     assert (patch, row, column) == (37, round(31.5 - 1.2 * 6.4), round(31.5 + 1.8 * 6.4))
     assert whole["target"][patch, row, column] == 1
@@ -99,4 +99,4 @@ def test_no_photons_give_empty_images_that_can_be_kept(
     back = read_group(path, 1)
     for name, values in groups[1].items():
         np.testing.assert_array_equal(back[name], values)
-    assert back["band_1"].sum() == 0
+    assert back["image_1"].sum() == 0

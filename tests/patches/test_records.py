@@ -84,7 +84,7 @@ def test_columns_follow_the_schema(config2: Config):
     sky = small_sky(config2, [10.0], [40.0])
     grid = make_grid(1, 10.0, random_rotation(np.random.default_rng(0)))
     records = make_records(sky, grid, config2, [3, 0, 11])
-    schema = record_schema(config2.bands)
+    schema = record_schema(config2.channels)
     assert list(records) == list(schema)
     for name, (shape, dtype) in schema.items():
         assert records[name].shape == (3, *shape)
@@ -110,7 +110,7 @@ def test_the_source_is_where_the_target_is(config2: Config):
     rows, columns = np.nonzero(records["target"][0])
     radius = config2.patches.target_radius_px
     assert len(rows) == pytest.approx(np.pi * radius**2, rel=0.1)
-    image = records["band_1"][0] - records["band_1"][0].min()
+    image = records["image_1"][0] - records["image_1"][0].min()
     brightest = np.unravel_index(image.argmax(), image.shape)
     assert abs(brightest[0] - rows.mean()) <= 1.0
     assert abs(brightest[1] - columns.mean()) <= 1.0
@@ -119,8 +119,8 @@ def test_the_source_is_where_the_target_is(config2: Config):
 def test_expected_and_counted_images_agree(config2: Config):
     sky = small_sky(config2, [31.5], [-20.3])
     grid = one_patch(31.0, -20.0)
-    images = images_from_records(make_records(sky, grid, config2, [0]), config2.bands)
-    counted = bin_photons(draw_photons(sky, 1), grid.frames, grid.size_deg, config2.bands)
+    images = images_from_records(make_records(sky, grid, config2, [0]), config2.channels)
+    counted = bin_photons(draw_photons(sky, 1), grid.frames, grid.size_deg, config2.channels)
     for image, counts in zip(images, counted, strict=True):
         expected = image.astype(np.float64)
         assert expected.sum() > COUNTS
@@ -133,7 +133,7 @@ def test_expected_and_counted_images_agree(config2: Config):
 def test_no_patches_give_empty_columns(config2: Config):
     sky = small_sky(config2, [10.0], [40.0])
     records = make_records(sky, make_grid(1, 10.0), config2, [])
-    for name, (shape, dtype) in record_schema(config2.bands).items():
+    for name, (shape, dtype) in record_schema(config2.channels).items():
         assert records[name].shape == (0, *shape)
         assert records[name].dtype == dtype
 
@@ -141,7 +141,7 @@ def test_no_patches_give_empty_columns(config2: Config):
 def test_a_sky_without_sources_has_no_targets(config2: Config):
     records = make_records(small_sky(config2, [], []), make_grid(1, 10.0), config2, [2])
     assert records["target"].sum() == 0
-    assert (records["band_0"] > 0).all()
+    assert (records["image_0"] > 0).all()
 
 
 def test_patch_numbers_outside_the_grid_are_refused(config2: Config):
@@ -152,10 +152,10 @@ def test_patch_numbers_outside_the_grid_are_refused(config2: Config):
 
 
 def test_images_come_back_in_band_order(bands2: tuple[Band, ...]):
-    assert image_columns(bands2) == ("band_0", "band_1")
+    assert image_columns(bands2) == ("image_0", "image_1")
     columns = {
-        "band_1": np.ones((2, 64, 64), np.float32),
-        "band_0": np.zeros((2, 32, 32), np.float32),
+        "image_1": np.ones((2, 64, 64), np.float32),
+        "image_0": np.zeros((2, 32, 32), np.float32),
     }
     first, second = images_from_records(columns, bands2)
     assert first.shape == (2, 32, 32)
@@ -163,9 +163,9 @@ def test_images_come_back_in_band_order(bands2: tuple[Band, ...]):
 
 
 def test_records_of_other_bands_are_refused(bands2: tuple[Band, ...]):
-    columns = {"band_0": np.zeros((2, 32, 32), np.float32)}
+    columns = {"image_0": np.zeros((2, 32, 32), np.float32)}
     with pytest.raises(InputError, match=r"have 1 band images \['band_0'\] for 2 bands"):
         images_from_records(columns, bands2)
-    columns["band_1"] = np.zeros((2, 16, 16), np.float32)
+    columns["image_1"] = np.zeros((2, 16, 16), np.float32)
     with pytest.raises(InputError, match=r"band_1 has images of shape \(16, 16\)"):
         images_from_records(columns, bands2)

@@ -25,8 +25,8 @@ def records(n: int = 6, mean: float = 0.5) -> dict[str, Any]:
         "sky_id": np.full(n, 3),
         "patch_id": np.arange(n),
         "frame": np.zeros((n, 3, 3)),
-        "band_0": rng.uniform(0, 2 * mean, (n, 32, 32)).astype(np.float32),
-        "band_1": rng.uniform(0, 2 * mean, (n, 64, 64)).astype(np.float32),
+        "image_0": rng.uniform(0, 2 * mean, (n, 32, 32)).astype(np.float32),
+        "image_1": rng.uniform(0, 2 * mean, (n, 64, 64)).astype(np.float32),
         "target": rng.integers(0, 2, (n, 64, 64)).astype(np.uint8),
     }
 
@@ -53,14 +53,14 @@ def test_draws_do_not_depend_on_batch_or_order(config2: Config) -> None:
     table = records()
     whole = draw_counts(table, config2, 4, train=True, augment=True)
     part = draw_counts(rows(table, [5, 2]), config2, 4, train=True, augment=True)
-    for name in ("band_0", "band_1", "target"):
+    for name in ("image_0", "image_1", "target"):
         assert part[name].tobytes() == whole[name][[5, 2]].tobytes()
 
 
 def test_draws_differ_between_epochs_patches_skies_sets_and_seeds(config2: Config) -> None:
     table = records(2, mean=50)
-    table["band_0"][1] = table["band_0"][0]
-    first = draw_counts(table, config2, 0)["band_0"]
+    table["image_0"][1] = table["image_0"][0]
+    first = draw_counts(table, config2, 0)["image_0"]
     assert not np.array_equal(first[0], first[1])
     other_sky = {**table, "sky_id": table["sky_id"] + 1}
     other_seed = config2.model_copy(update={"seed": 1})
@@ -70,12 +70,12 @@ def test_draws_differ_between_epochs_patches_skies_sets_and_seeds(config2: Confi
         draw_counts(other_sky, config2, 0),
         draw_counts(table, other_seed, 0),
     ):
-        assert not np.array_equal(first, other["band_0"])
+        assert not np.array_equal(first, other["image_0"])
 
 
 def test_counts_are_poisson(config2: Config) -> None:
     table = records(2)
-    for name, mean in (("band_0", 4000.0), ("band_1", 0.02)):
+    for name, mean in (("image_0", 4000.0), ("image_1", 0.02)):
         table[name][:] = mean
         counts = draw_counts(table, config2, 0)[name]
         assert counts.dtype == np.float32
@@ -91,15 +91,15 @@ def test_bands_and_target_turn_together(config2: Config) -> None:
     table = {
         "sky_id": np.zeros(n, dtype=int),
         "patch_id": np.arange(n),
-        "band_0": image[:, :32, :32].copy() * 0,
-        "band_1": image,
+        "image_0": image[:, :32, :32].copy() * 0,
+        "image_1": image,
         "target": (image > 0).astype(np.uint8),
     }
-    table["band_0"][:, 2, 10] = 1000
+    table["image_0"][:, 2, 10] = 1000
     drawn = draw_counts(table, config2, 0, train=True, augment=True)
-    assert np.array_equal(drawn["band_1"] > 0, drawn["target"] > 0)
+    assert np.array_equal(drawn["image_1"] > 0, drawn["target"] > 0)
     halved = drawn["target"].reshape(n, 32, 2, 32, 2).max(axis=(2, 4))
-    assert np.array_equal(drawn["band_0"] > 0, halved > 0)
+    assert np.array_equal(drawn["image_0"] > 0, halved > 0)
     places = np.argwhere(drawn["target"])[:, 1:]
     seen = {(int(row), int(column)) for row, column in places}
     assert len(seen) == 8
@@ -132,13 +132,13 @@ def test_shuffling_and_splitting() -> None:
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
 def test_expected_counts_that_are_none(value: float, config2: Config) -> None:
     table = records(1)
-    table["band_1"][0, 3, 3] = value
-    with pytest.raises(InputError, match="patch 0 of sky 3, band_1: expected counts"):
+    table["image_1"][0, 3, 3] = value
+    with pytest.raises(InputError, match="patch 0 of sky 3, image_1: expected counts"):
         draw_counts(table, config2, 0)
 
 
 def test_a_missing_band(config2: Config) -> None:
     table = records(1)
-    del table["band_1"]
-    with pytest.raises(InputError, match="have no column band_1"):
+    del table["image_1"]
+    with pytest.raises(InputError, match="have no column image_1"):
         draw_counts(table, config2, 0)

@@ -13,6 +13,7 @@ import pytest
 
 from geminga.config import Config, config_from_tree
 from geminga.errors import InputError
+from geminga.patches.quantise import quantised
 from geminga.patches.store import write_records
 from geminga.training import patches
 from geminga.training.batches import Batch
@@ -29,8 +30,8 @@ def records(first: int, count: int) -> dict[str, np.ndarray[Any, Any]]:
         "sky_id": np.full(count, 1),
         "patch_id": number,
         "frame": np.zeros((count, 3, 3)),
-        "band_0": np.full((count, 32, 32), 0.5, dtype=np.float32),
-        "band_1": np.full((count, 64, 64), 0.5, dtype=np.float32),
+        "image_0": quantised(np.full((count, 32, 32), 0.5)),
+        "image_1": quantised(np.full((count, 64, 64), 0.5)),
         "target": np.broadcast_to(number[:, None, None], (count, 64, 64)).astype(np.uint8),
     }
 
@@ -161,11 +162,11 @@ def test_files_that_cannot_be_used_are_named(config2: Config, tmp_path: Path) ->
     with pytest.raises(InputError, match=r"none.parquet: is no readable Parquet file"):
         PatchReader([tmp_path / "none.parquet"], config2)
     table = records(0, 3)
-    del table["band_1"]
+    del table["image_1"]
     write_records(tmp_path / "one_band.parquet", [table])
     reader = PatchReader([tmp_path / "one_band.parquet"], config2)
     for batches in (reader.train(0), reader.valid()):
-        with pytest.raises(InputError, match=r"has no column \['band_1'\]"):
+        with pytest.raises(InputError, match=r"has no column \['image_1'\]"):
             next(iter(batches))
 
 

@@ -76,7 +76,7 @@ class MiunScores:
         if not isinstance(model, Miun):
             raise TypeError(f"{weights} holds no MIUN")
         self.model = model
-        self.columns = image_columns(config.bands)
+        self.columns = image_columns(config.channels)
         self.batch_size = config.localisation.batch_size
         self.precision = config.miun_training.precision
 
@@ -134,9 +134,9 @@ class Searcher:
             elif name == "kmeans":
                 found[name] = kmeans_sources(maps, sky_id, ids, frames, size, settings, config.seed)
             else:
-                images = tuple(records[c] for c in image_columns(config.bands))
+                images = tuple(records[c] for c in image_columns(config.channels))
                 found[name] = significance_sources(
-                    images, config.bands, sky_id, ids, frames, size, settings
+                    images, config.channels, sky_id, ids, frames, size, settings
                 )
         accuracy = asdict(count_pixels(maps, records["target"]))
         return (

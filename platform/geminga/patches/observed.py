@@ -1,4 +1,8 @@
-"""Patch records of a photon list: the same columns as simulated ones, with counts for images."""
+"""Patch records of a photon list: the columns of simulated ones, with counts for images.
+
+Every channel's counts have the smallest unsigned type that holds them all; a file gives them back
+as float32, like expected counts.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import pandas as pd
 from geminga.config import Config
 from geminga.patches.grid import PatchGrid
 from geminga.patches.project import bin_photons
+from geminga.patches.records import image_columns
 from geminga.patches.store import PATCHES_PER_GROUP
 from geminga.patches.targets import disk_targets
 from geminga.sky.photons import Photons
@@ -38,7 +43,14 @@ def counted_records(
     truth : DataFrame, optional
         Sources for the target masks (columns ``lon_deg``, ``lat_deg``); masks are empty without.
     """
-    images = bin_photons(photons, grid.frames, grid.size_deg, config.bands)
+    images = {
+        name: image.astype(np.min_scalar_type(int(image.max(initial=0))), copy=False)
+        for name, image in zip(
+            image_columns(config.channels),
+            bin_photons(photons, grid.frames, grid.size_deg, config.channels),
+            strict=True,
+        )
+    }
     count, top = len(grid.frames), config.top_pixels
     for first in range(0, count, PATCHES_PER_GROUP):
         ids = np.arange(first, min(first + PATCHES_PER_GROUP, count), dtype=np.int64)
@@ -57,6 +69,6 @@ def counted_records(
             "sky_id": np.full(len(ids), sky_id, dtype=np.int64),
             "patch_id": ids,
             "frame": grid.frames[ids],
-            **{f"band_{b}": image[ids].astype(np.float32) for b, image in enumerate(images)},
+            **{name: image[ids] for name, image in images.items()},
             "target": target,
         }

@@ -1,7 +1,9 @@
 """Patch records: the images, frame and target of each patch as columns of arrays.
 
-The columns are what Ray Data and Parquet carry. The target of each patch is a mask at the finest
-resolution; the images are expected counts, drawn Poisson when they are used.
+The columns are what workers and Parquet carry. The target of each patch is a mask at the finest
+resolution; the images are expected counts, drawn Poisson when they are used. They are rounded to
+the values that a file can hold before anything is drawn from them (`geminga.patches.quantise`), so
+that patches in memory and on disk are the same bit for bit.
 """
 
 from __future__ import annotations
@@ -10,36 +12,50 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from geminga.arrays import Float32
 from geminga.bands import Band, pixel_sizes
 from geminga.config import Config
 from geminga.errors import InputError
 from geminga.patches.grid import PatchGrid
+from geminga.patches.quantise import quantised
 from geminga.patches.render import expected_images
+from geminga.patches.store import IMAGE_PREFIX
 from geminga.patches.targets import disk_targets
 from geminga.sky.sky import Sky
 
 
-def image_columns(bands: Sequence[Band]) -> tuple[str, ...]:
-    """Return the names of the image columns, one per band."""
-    return tuple(f"band_{number}" for number in range(len(bands)))
+def image_columns(channels: Sequence[Band]) -> tuple[str, ...]:
+    """Return the names of the image columns, one per channel."""
+    return tuple(f"{IMAGE_PREFIX}{number}" for number in range(len(channels)))
 
 
-def record_schema(bands: Sequence[Band]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Return shape (of one record) and type of every column, in order."""
-    sizes = pixel_sizes(bands)
+def record_schema(
+    channels: Sequence[Band], images: Sequence[DTypeLike] | None = None
+) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Return shape (of one record) and type of every column, in order.
+
+    Parameters
+    ----------
+    channels : sequence of Channel
+        What the images are of.
+    images : sequence of types, optional
+        Type of the images of each channel: float32 by default, as expected counts have and all
+        images once they are read; unsigned integers where photons are counted.
+    """
+    sizes = pixel_sizes(channels)
     top = max(sizes)
-    images = {
-        name: ((n, n), np.dtype(np.float32))
-        for name, n in zip(image_columns(bands), sizes, strict=True)
+    kinds = [np.float32] * len(sizes) if images is None else images
+    columns = {
+        name: ((n, n), np.dtype(kind))
+        for name, n, kind in zip(image_columns(channels), sizes, kinds, strict=True)
     }
     return {
         "sky_id": ((), np.dtype(np.int64)),
         "patch_id": ((), np.dtype(np.int64)),
         "frame": ((3, 3), np.dtype(np.float64)),
-        **images,
+        **columns,
         "target": ((top, top), np.dtype(np.uint8)),
     }
 
@@ -56,7 +72,7 @@ def make_records(
     grid : PatchGrid
         Patches of that sky.
     config : Config
-        Gives the bands and the radius of the target disks.
+        Gives the channels and the radius of the target disks.
     patch_ids : sequence of int
         Patches to render.
 
@@ -67,6 +83,8 @@ def make_records(
 
     Raises
     ------
+    InputError
+        If a pixel is expected to count more than can be stored, or no number.
     ValueError
         If a patch number is outside the grid: a fault of the caller.
     """
@@ -75,6 +93,7 @@ def make_records(
         raise ValueError(f"patch numbers {ids.min()} to {ids.max()} of {len(grid)} patches")
     frames = grid.frames[ids]
     images = expected_images(sky, frames, grid.size_deg)
+    names = image_columns(config.channels)
     table = sky.sources.table
     target = disk_targets(
         frames,
@@ -88,40 +107,43 @@ def make_records(
         "sky_id": np.full(len(ids), sky.sky_id, dtype=np.int64),
         "patch_id": ids,
         "frame": frames,
-        **dict(zip(image_columns(config.bands), images, strict=True)),
+        **{
+            name: quantised(image, f"sky {sky.sky_id}, {name}")
+            for name, image in zip(names, images, strict=True)
+        },
         "target": target,
     }
     return {
         name: np.ascontiguousarray(columns[name], dtype=dtype)
-        for name, (_, dtype) in record_schema(config.bands).items()
+        for name, (_, dtype) in record_schema(config.channels).items()
     }
 
 
 def images_from_records(
-    columns: Mapping[str, NDArray[Any]], bands: Sequence[Band]
+    columns: Mapping[str, NDArray[Any]], channels: Sequence[Band]
 ) -> tuple[Float32, ...]:
-    """Return the images of records, one array (n, n_b, n_b) per band.
+    """Return the images of records, one array (n, n_c, n_c) per channel.
 
     Raises
     ------
     InputError
-        If the records were made with other bands.
+        If the records were made with other channels.
     """
-    names = image_columns(bands)
-    stored = [name for name in columns if name.startswith("band_")]
+    names = image_columns(channels)
+    stored = [name for name in columns if name.startswith(IMAGE_PREFIX)]
     if set(stored) != set(names):
         raise InputError(
             "patch records",
-            f"have {len(stored)} band images {sorted(stored)} for {len(names)} bands",
+            f"have {len(stored)} images {sorted(stored)} for {len(names)} channels",
             "make the patches anew with this configuration",
         )
     images = []
-    for name, n in zip(names, pixel_sizes(bands), strict=True):
+    for name, n in zip(names, pixel_sizes(channels), strict=True):
         image = np.asarray(columns[name], dtype=np.float32)
         if image.shape[1:] != (n, n):
             raise InputError(
                 "patch records",
-                f"column {name} has images of shape {image.shape[1:]}, the bands {(n, n)}",
+                f"column {name} has images of shape {image.shape[1:]}, the channels {(n, n)}",
                 "make the patches anew with this configuration",
             )
         images.append(image)

@@ -17,6 +17,7 @@ from torch import Tensor
 from geminga.arrays import Int64
 from geminga.config import Config
 from geminga.errors import InputError
+from geminga.patches.records import image_columns
 from geminga.seeds import Stage, generator
 from geminga.training.augment import N_SYMMETRIES, apply_symmetry
 
@@ -39,21 +40,21 @@ def draw_counts(
     Parameters
     ----------
     records : mapping
-        Columns ``sky_id``, ``patch_id``, ``band_0`` ... (N, n_b, n_b) expected counts, ``target``
+        Columns ``sky_id``, ``patch_id``, ``image_0`` ... (N, n_c, n_c) expected counts, ``target``
         (N, top, top) and any others.
     config : Config
-        Root seed and bands.
+        Root seed and channels.
     epoch : int
         Every epoch has its own draw.
     train : bool
         Stream of the training draws instead of that of the validation draws.
     augment : bool
-        Also turn and mirror each patch at random: all its bands and its target alike.
+        Also turn and mirror each patch at random: all its images and its target alike.
 
     Returns
     -------
     dict
-        The same columns; band images are float32 counts.
+        The same columns; images are float32 counts.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def draw_counts(
         If a column is missing or an expected count is negative or not finite.
     """
     stage = Stage.POISSON_TRAIN if train else Stage.POISSON_VALID
-    names = [f"band_{b}" for b in range(len(config.bands))]
+    names = image_columns(config.channels)
     _check_columns(records, ["sky_id", "patch_id", "target", *names])
     result = {name: np.array(values) for name, values in records.items() if name not in names}
     for name in names:
@@ -78,10 +79,10 @@ def draw_counts(
 
 
 def patch_batch(records: Records, config: Config) -> Batch:
-    """Return the batch of counted patch records: one tensor (N, n_b, n_b) per band and the mask."""
+    """Return the batch of counted patch records: one tensor (N, n_c, n_c) per channel and the mask."""
     inputs = tuple(
-        torch.from_numpy(np.ascontiguousarray(records[f"band_{b}"], dtype=np.float32))
-        for b in range(len(config.bands))
+        torch.from_numpy(np.ascontiguousarray(records[name], dtype=np.float32))
+        for name in image_columns(config.channels)
     )
     return Batch(inputs, torch.from_numpy(np.ascontiguousarray(records["target"])))
 

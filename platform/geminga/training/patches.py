@@ -39,7 +39,7 @@ class PatchReader:
         self, files: Sequence[Path], config: Config, rank: int = 0, workers: int = 1
     ) -> None:
         self.config = config
-        self.columns = ["sky_id", "patch_id", "target", *image_columns(config.bands)]
+        self.columns = ["sky_id", "patch_id", "target", *image_columns(config.channels)]
         groups = [(f, g, n) for f in files for g, n in enumerate(group_sizes(f))]
         shares = [groups[r::workers] for r in range(workers)]
         self.groups = [(f, g) for f, g, _ in shares[rank]]
