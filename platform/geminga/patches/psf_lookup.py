@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -36,8 +37,9 @@ class PsfLookup:
     core_rad: Float64
 
 
-def psf_lookup(psf: BandPsf, band: int) -> PsfLookup:
-    """Resample one band's PSF on the lookup grid.
+@lru_cache(maxsize=64)
+def psf_lookup(psf: BandPsf, channel: int) -> PsfLookup:
+    """Resample one channel's PSF on the lookup grid.
 
     The grid is finest at the core: with 3,072 nodes to 30 deg the spacing is 0.0003 deg at
     0.01 deg and 0.01 deg at 10 deg.
@@ -48,7 +50,7 @@ def psf_lookup(psf: BandPsf, band: int) -> PsfLookup:
     grid = np.linspace(0.0, root_end, NODES)
     density = np.empty((len(psf.spectral_index), NODES))
     core = np.empty(len(density))
-    for k, profile in enumerate(psf.density_per_sr[band]):
+    for k, profile in enumerate(psf.density_per_sr[channel]):
         floor = profile.max() * 1e-12
         # Cubic and monotone in the logarithm: straight lines between the PSF's nodes would
         # change its integral by some parts in a thousand.

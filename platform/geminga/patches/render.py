@@ -175,7 +175,10 @@ def _add_sources(
                 + vectors[s, 2] * frame[2, 2]
             )
             if not blended:
-                for i in range(nodes):
+                # No farther than a pixel that is kept can reach.
+                farthest = 2.0 * np.sin(min(cap + step, np.pi) / 2.0)
+                last = min(int(np.sqrt(farthest) * nodes_per_root) + 2, nodes)
+                for i in range(last):
                     psf[i] = counts[s] * (
                         (1.0 - weight[s]) * table[low[s], i] + weight[s] * table[upper, i]
                     )

@@ -51,7 +51,7 @@ class PsfTable:
         return invert_cumulative(self.radius_deg, cumulative, fraction)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BandPsf:
     """PSF averaged over each channel with a power law E^-index times the mean exposure.
 

@@ -23,7 +23,7 @@ SPECTRAL_COLUMNS = ("form", "norm", "pivot_mev", "index", "curvature", "exp_inde
 _CHUNK = 8192
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sky:
     """Expected counts of one sky.
 
@@ -66,7 +66,8 @@ class Sky:
     distortion: Float64
     psf: BandPsf
     year_share: YearShare
-    _kept: dict[int, Float64] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _kept: dict[int, Float64] = field(default_factory=dict, init=False, repr=False)
+    _densities: dict[int, Float64] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def years(self) -> int:
@@ -87,8 +88,11 @@ class Sky:
 
     def diffuse_density(self, channel: int) -> Float64:
         """Return expected counts per steradian of all diffuse components, shape (npix,)."""
-        parts = (self.component_density(name, channel) for name in DIFFUSE_COMPONENTS)
-        return np.asarray(sum(parts))
+        # Groups of patches read it one after the other.
+        if channel not in self._densities:
+            whole = sum(self.component_density(name, channel) for name in DIFFUSE_COMPONENTS)
+            self._densities[channel] = np.asarray(whole)
+        return self._densities[channel]
 
     def pixel_shares(self, nside: int) -> Float64:
         """Return the share of each time bin in every HEALPix pixel (RING), shape (Y, npix).
