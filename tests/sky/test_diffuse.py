@@ -65,15 +65,16 @@ def test_uniform_power_law_gives_the_integral_times_the_exposure(
     tmp_path: Path, config2: Config, response: Response
 ) -> None:
     cube = write_cube(tmp_path / "cube.fits", power_law_cube(), ENERGIES)
-    counts = diffuse_counts(with_sky(config2, interstellar=str(cube)), response)
-    assert counts.counts_per_sr.shape == (2, 2, healpy.nside2npix(64))
-    assert counts.counts_per_sr.dtype == np.float32
+    counts = diffuse_counts(with_sky(config2, interstellar=(str(cube),)), response)
+    assert counts.interstellar.shape == (1, 2, healpy.nside2npix(64))
+    assert counts.interstellar.dtype == np.float32
     # 1-3 GeV, analytic: flux 1e-8 * 1000 MeV * (1 - 3^-1.4) / 1.4, exposure nearly constant.
     flux = 1e-8 * 1e3 * (1 - 3**-1.4) / 1.4
-    exposure = response.exposure.mean()
-    inside = (response.exposure.energy_mev > 1e3) & (response.exposure.energy_mev < 3e3)
+    exposure = response.exposures[0].mean()
+    energy = response.exposures[0].energy_mev
+    inside = (energy > 1e3) & (energy < 3e3)
     low, high = exposure[inside].min(), exposure[inside].max()
-    assert 0.99 * flux * low < counts.counts_per_sr[0, 0].mean() < 1.01 * flux * high
+    assert 0.99 * flux * low < counts.interstellar[0, 0].mean() < 1.01 * flux * high
     assert counts.origin["interstellar"] == str(cube)
 
 
@@ -84,13 +85,15 @@ def test_builtin_counts_of_the_sky_in_one_band() -> None:
         bands=(band,), images=ImageConfig(box_deg=(2.0,)), sky=SkyConfig(diffuse_nside=32)
     )
     counts = diffuse_counts(config, build_response(config))
-    total = counts.counts_per_sr.sum(axis=2) * healpy.nside2pixarea(32)
-    assert 4e6 < total[0, 0] < 1.2e7
-    assert 3e5 < total[1, 0] < 1e6
-    assert (counts.counts_per_sr > 0).all()
+    area = healpy.nside2pixarea(32)
+    assert 4e6 < counts.interstellar[0, 0].sum() * area < 1.2e7
+    assert 3e5 < counts.isotropic[0].sum() * area < 1e6
+    assert (counts.interstellar > 0).all()
+    assert (counts.isotropic > 0).all()
+    assert counts.extended.shape == (1, 0)
     theta, _ = healpy.pix2ang(32, np.arange(healpy.nside2npix(32)))
-    plane = counts.counts_per_sr[0, 0, np.abs(theta - np.pi / 2) < 0.03].mean()
-    pole = counts.counts_per_sr[0, 0, theta < 0.3].mean()
+    plane = counts.interstellar[0, 0, np.abs(theta - np.pi / 2) < 0.03].mean()
+    pole = counts.interstellar[0, 0, theta < 0.3].mean()
     assert plane > 20 * pole
 
 
@@ -178,10 +181,10 @@ def test_last_plane_is_continued_and_said(
     short = write_cube(tmp_path / "s.fits", power_law_cube()[keep], ENERGIES[keep])
     full = write_cube(tmp_path / "f.fits", power_law_cube(), ENERGIES)
     with caplog.at_level(logging.INFO):
-        a = diffuse_counts(with_sky(config2, interstellar=str(short)), response)
+        a = diffuse_counts(with_sky(config2, interstellar=(str(short),)), response)
     assert "a power law goes on to 30 GeV" in caplog.text
-    b = diffuse_counts(with_sky(config2, interstellar=str(full)), response)
-    np.testing.assert_allclose(a.counts_per_sr[0], b.counts_per_sr[0], rtol=1e-3)
+    b = diffuse_counts(with_sky(config2, interstellar=(str(full),)), response)
+    np.testing.assert_allclose(a.interstellar, b.interstellar, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +200,7 @@ def test_cubes_whose_energies_do_not_serve(
 ) -> None:
     cube = write_cube(tmp_path / "cube.fits", power_law_cube(), energies)
     with pytest.raises(InputError, match=match):
-        diffuse_counts(with_sky(config2, interstellar=str(cube)), response)
+        diffuse_counts(with_sky(config2, interstellar=(str(cube),)), response)
 
 
 @pytest.mark.parametrize(("value", "match"), [(np.nan, "not finite"), (-1e-9, "negative")])
@@ -208,7 +211,7 @@ def test_cubes_with_bad_values(
     values[4, 10, 10] = value
     cube = write_cube(tmp_path / "cube.fits", values, ENERGIES)
     with pytest.raises(InputError, match=match):
-        diffuse_counts(with_sky(config2, interstellar=str(cube)), response)
+        diffuse_counts(with_sky(config2, interstellar=(str(cube),)), response)
 
 
 def test_files_that_are_no_cube(tmp_path: Path) -> None:
@@ -288,13 +291,18 @@ def test_uniform_emission_stays_uniform_under_the_psf() -> None:
 def test_file_round_trip_and_bad_files(tmp_path: Path) -> None:
     counts = DiffuseCounts(
         np.arange(96, dtype=np.float32).reshape(2, 4, 12),
+        ("builtin", "cube.fits"),
+        np.ones((4, 12), np.float32),
+        np.array([1.0, 0.9, 0.8, 0.7]),
+        np.zeros((4, 0), np.float32),
         1,
-        {"interstellar": "a", "isotropic": "b"},
+        {"interstellar": "a", "isotropic": "b", "extended": "c"},
     )
     counts.save(tmp_path / "d.npz")
     again = DiffuseCounts.load(tmp_path / "d.npz")
-    np.testing.assert_array_equal(again.counts_per_sr, counts.counts_per_sr)
-    assert (again.nside, again.origin) == (counts.nside, counts.origin)
+    for name in ("interstellar", "isotropic", "isotropic_left", "extended"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(counts, name))
+    assert (again.nside, again.origin, again.models) == (1, counts.origin, counts.models)
     with pytest.raises(InputError, match="is not a file of diffuse counts"):
         DiffuseCounts.load(tmp_path / "none.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "d.npz").read_bytes()[:200])
