@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import minimize_scalar
 
 from geminga.arrays import Bool, Float64
 from geminga.errors import InputError
 from geminga.files import file_digest
-from geminga.sky.catalogs import FGL, CatalogKind, read_catalog
+from geminga.sky.catalogs import FGL, CatalogKind, FaintRule, read_catalog
 from geminga.sky.copula import PROBABILITIES, quantile_table, score_correlation, without_noise
+from geminga.sky.independent import fit_independent
 from geminga.sky.law import (
     LOG_PARABOLA_VARIABLES,
     PLEC_VARIABLES,
@@ -29,12 +31,14 @@ from geminga.sky.law import (
     Population,
 )
 from geminga.sky.parameters import (
+    independent_parameters,
+    independent_power_law,
     log_parabola_parameters,
     plec_parameters,
     power_law_index,
     power_law_parameters,
 )
-from geminga.sky.positions import fit_position
+from geminga.sky.positions import fit_position, published_position
 from geminga.sky.spectra import LOG_PARABOLA, PLEC
 from geminga.sky.variability import STEADY, fit_variability
 
@@ -99,7 +103,10 @@ def fit_population(
                 f"{', '.join(designations)} has {int(firm.sum())} rows in {catalog_path.name}",
                 f"a class needs {_MIN_ROWS}; designations are {sorted(set(rows['designation']))}",
             )
-        laws[name] = _class_law(kind, rows, histories, designations, firm, membership[name])
+        fed = firm | np.asarray(
+            rows["designation"].isin(_fed(kind, name, members, shared)), dtype=np.bool_
+        )
+        laws[name] = _class_law(kind, rows, histories, designations, firm, fed, membership[name])
     low, high = kind.reference_mev
     return Population(
         name=catalog_path.name.split(".")[0],
@@ -109,6 +116,24 @@ def fit_population(
         probabilities=tuple(float(p) for p in PROBABILITIES),
         classes=laws,
     )
+
+
+def _fed(
+    kind: CatalogKind,
+    name: str,
+    members: Mapping[str, tuple[str, ...]],
+    shared: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """Return the shared designations that a class has a part in."""
+    claimed = {text for texts in members.values() for text in texts}
+    return [
+        designation
+        for designation, heirs in shared.items()
+        if kind is FGL
+        and designation not in claimed
+        and name in heirs
+        and sum(heir in members for heir in heirs) > 1
+    ]
 
 
 def _membership(
@@ -122,10 +147,13 @@ def _membership(
         name: np.asarray(rows["designation"].isin(texts), dtype=np.float64)
         for name, texts in members.items()
     }
-    claimed = {text for texts in members.values() for text in texts}
     for designation, heirs in shared.items():
-        names = [name for name in heirs if name in members]
-        if kind is not FGL or designation in claimed or len(names) < 2:
+        names = [
+            name
+            for name in heirs
+            if name in members and designation in _fed(kind, name, members, shared)
+        ]
+        if not names:
             continue
         uncertain = (rows["designation"] == designation) & rows["PL_Index"].notna()
         index, error = power_law_index(rows[uncertain])
@@ -158,6 +186,7 @@ def _class_law(
     histories: Mapping[str, Float64],
     designations: tuple[str, ...],
     firm: Bool,
+    fed: Bool,
     weight: Float64,
 ) -> ClassLaw:
     own = rows[firm]
@@ -165,7 +194,12 @@ def _class_law(
     if kind is FGL:
         plec = own["SpectrumType"] == "PLSuperExpCutoff"
         form = PLEC if plec.mean() > 0.5 else LOG_PARABOLA
-        variables = plec_parameters(own[plec]) if form == PLEC else log_parabola_parameters(own)
+        if form == PLEC:
+            variables = plec_parameters(own[plec])
+            alone = independent_parameters(own[plec], plec=True)
+        else:
+            variables = log_parabola_parameters(own)
+            alone = independent_parameters(rows[fed], plec=False)
         # Faint rows of uncertain class take the class' mean ratio of the two flux ranges.
         widening = float(np.median(variables["widening"]))
         log_flux = np.log10(rows["Flux1000"].to_numpy() * widening)
@@ -179,15 +213,16 @@ def _class_law(
     else:
         form = LOG_PARABOLA
         variables = power_law_parameters(own)
+        alone = independent_power_law(own)
         log_flux = np.log10(rows["Flux50"].to_numpy())
     names = PLEC_VARIABLES if form == PLEC else LOG_PARABOLA_VARIABLES
     correlation = score_correlation(np.stack([variables[name] for name in names], axis=1))
     counted = (weight > 0) & np.isfinite(log_flux)
     fluxes, weights = log_flux[counted], weight[counted]
-    faint = _faint_extension(kind, fluxes, weights)
-    if faint is not None:
-        above = fluxes >= np.log10(faint.flux_max)
-        fluxes, weights = fluxes[above], weights[above]
+    position = fit_position(own["GLON"].to_numpy(), own["GLAT"].to_numpy())
+    faint = None
+    if position.law == "isotropic" or not kind.faint.isotropic_only:
+        faint = _faint_extension(kind.faint, fluxes, weights)
     tables = {name: quantile_table(variables[name]) for name in names}
     tables["log_flux"] = quantile_table(fluxes, weights)
     return ClassLaw(
@@ -195,7 +230,8 @@ def _class_law(
         members=designations,
         fitted_on=len(variables["index"]),
         mean_number=_rounded(float(weights.sum())),
-        position=fit_position(own["GLAT"].to_numpy()),
+        position=position,
+        published_position=published_position(position),
         variability=variability.model_copy(
             update={
                 "sigma": _rounded(variability.sigma, 3),
@@ -205,31 +241,34 @@ def _class_law(
         faint_extension=faint,
         variables={name: _table(values) for name, values in tables.items()},
         correlation=tuple(tuple(_rounded(float(c), 4) for c in row) for row in correlation),
+        independent=fit_independent(form, alone),
     )
 
 
-def _faint_extension(
-    kind: CatalogKind, log_flux: Float64, weights: Float64
-) -> FaintExtension | None:
-    """Continue the counts below the threshold, from the density the catalogue has there."""
-    if kind.faint is None:
-        return None
-    flux_min, threshold, steepest = kind.faint
-    above = log_flux >= np.log10(threshold)
-    number = float(weights[above].sum())
+def _faint_extension(rule: FaintRule, log_flux: Float64, weights: Float64) -> FaintExtension | None:
+    """Continue the counts below the threshold, from the density the catalogue has there.
+
+    Slope and density are those of most likelihood for the weighted sources in the window.
+    """
+    x = np.log(10.0**log_flux / rule.threshold)
+    width = float(np.log(rule.window))
+    inside = (x >= 0) & (x < width)
+    x, w = x[inside], weights[inside]
+    number = float(w.sum())
     if number < _MIN_ROWS:
         return None
-    depth = float((weights[above] * np.log(10.0 ** log_flux[above] / threshold)).sum())
-    own_slope = 1.0 + number / depth
-    slope = min(own_slope, steepest)
-    # The law above the threshold has (own_slope - 1) number sources per unit of ln S at it.
-    extra = number * (own_slope - 1.0) / (slope - 1.0)
-    extra *= (flux_min / threshold) ** (1.0 - slope) - 1.0
+
+    def cost(power: float) -> float:
+        cut = np.log1p(-np.exp(-power * width)) if np.isfinite(width) else 0.0
+        return float(power * (w * x).sum() - number * (np.log(power) - cut))
+
+    power = float(minimize_scalar(cost, bounds=(1e-3, 10.0), method="bounded").x)
+    density = number * power / -np.expm1(-power * width)
     return FaintExtension(
-        flux_min=flux_min,
-        flux_max=threshold,
-        slope=_rounded(slope, 4),
-        mean_number=_rounded(extra, 5),
+        threshold=rule.threshold,
+        slope=_rounded(float(np.clip(1.0 + power, *rule.slopes)), 4),
+        density=_rounded(float(density), 5),
+        flux_min=rule.flux_min,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 LOG_PARABOLA_VARIABLES: tuple[str, ...] = ("log_flux", "index", "curvature", "log_pivot")
 """Variables drawn jointly for a log parabola.
@@ -21,6 +22,17 @@ PLEC_VARIABLES: tuple[str, ...] = ("log_flux", "index", "log_cutoff", "log_pivot
 The cutoff energy Ec = a^(-1/b), in MeV, stands for a: unlike a it hardly depends on b, which is
 fixed to 2/3 in most rows of DR2 and free in a few.
 """
+
+INDEPENDENT_LOG_PARABOLA: tuple[str, ...] = ("log_norm", "log_pivot", "index", "curvature")
+"""Parameters of a log parabola drawn one by one.
+
+log10 of F0 (cm-2 s-1 MeV-1, normal), log10 of E0 in MeV (normal), alpha (normal), beta (Gumbel).
+"""
+
+INDEPENDENT_PLEC: tuple[str, ...] = (
+    *("log_norm", "log_pivot", "index", "log_expfactor", "exp_index"),
+)
+"""Parameters of a PLEC drawn one by one: also Gamma (normal), log10 of a (normal), b (Cauchy)."""
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -46,19 +58,47 @@ class LatitudeGaussian(Part):
     sigma_deg: Positive
 
 
+class DiskComponent(Part):
+    """A share of a class: Gaussian in latitude, von Mises in longitude.
+
+    Attributes
+    ----------
+    weight : float
+        Share of the class.
+    lat_deg, sigma_deg : float
+        Mean latitude (the Sun lies above the plane) and scatter.
+    lon_deg : float
+        Longitude that the sources crowd around.
+    kappa : float
+        How closely: density ``exp(kappa cos(l - lon_deg))``; 0 is uniform in longitude.
+    """
+
+    weight: Positive
+    lat_deg: Annotated[float, Field(ge=-90, le=90)]
+    sigma_deg: Positive
+    lon_deg: Annotated[float, Field(ge=0, lt=360)]
+    kappa: Annotated[float, Field(ge=0)]
+
+
 class Position(Part):
     """Position law.
 
-    ``isotropic``, or ``latitude``: uniform in longitude, a sum of Gaussians in latitude.
+    ``isotropic``; ``latitude``: uniform in longitude, a sum of Gaussians in latitude; ``disk``: a
+    mixture of `DiskComponent`, so that latitude and longitude depend on each other.
     """
 
-    law: Literal["isotropic", "latitude"]
+    law: Literal["isotropic", "latitude", "disk"]
     gaussians: tuple[LatitudeGaussian, ...] = ()
+    components: tuple[DiskComponent, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Position:
         if (self.law == "latitude") != bool(self.gaussians):
-            raise ValueError("the law 'latitude' needs gaussians and the law 'isotropic' has none")
+            raise ValueError("the law 'latitude' needs gaussians and the other laws have none")
+        if (self.law == "disk") != bool(self.components):
+            raise ValueError("the law 'disk' needs components and the other laws have none")
+        if self.components and abs(sum(c.weight for c in self.components) - 1.0) > 1e-3:
+            raise ValueError("the weights of the components must add up to 1")
         return self
 
 
@@ -78,29 +118,80 @@ class Variability(Part):
 
 
 class FaintExtension(Part):
-    """Sources fainter than the catalogue: ``dN/dS ~ S^-slope`` from `flux_min` to `flux_max`.
+    """Sources fainter than the catalogue is complete to: ``dN/dS = K S^-slope``.
 
     Attributes
     ----------
-    flux_min, flux_max : float
-        Photon fluxes in the reference range, cm-2 s-1. The class' table of fluxes starts at
-        `flux_max`; catalogue sources below it, where the catalogue is not complete, are replaced
-        by this law.
+    threshold : float
+        Photon flux in the reference range (cm-2 s-1) where the law takes over. Where it is in use,
+        catalogue sources below it, of which the catalogue misses some, are replaced by the law.
     slope : float
-        Slope of the differential source counts.
-    mean_number : float
-        Mean number of these sources on a sky, besides those of the table.
+        Slope of the differential source counts below the threshold.
+    density : float
+        Sources per unit of ln S on the whole sky that the catalogue has at the threshold.
+    flux_min : float or None
+        Flux that the law goes down to where the configuration gives no ``sky.depth``; None: it is
+        in use with ``sky.depth`` alone.
     """
 
-    flux_min: Positive
-    flux_max: Positive
+    threshold: Positive
     slope: Positive
-    mean_number: Annotated[float, Field(ge=0)]
+    density: Positive
+    flux_min: Positive | None = None
 
     @model_validator(mode="after")
     def _check(self) -> FaintExtension:
-        if self.flux_min >= self.flux_max:
-            raise ValueError("flux_min must be below flux_max")
+        if self.flux_min is not None and self.flux_min >= self.threshold:
+            raise ValueError("flux_min must be below threshold")
+        return self
+
+    def number(self, depth: float) -> float:
+        """Return the mean number of sources on the sky between `depth` and the threshold."""
+        return self.density * _power_integral(1.0 - self.slope, depth / self.threshold)
+
+    def flux(self, depth: float) -> float:
+        """Return their mean summed flux in cm-2 s-1."""
+        whole = _power_integral(2.0 - self.slope, depth / self.threshold)
+        return self.density * self.threshold * whole
+
+    @property
+    def diverges(self) -> bool:
+        """Whether the summed flux grows without bound towards faint sources."""
+        return self.slope >= 2.0
+
+
+def _power_integral(power: float, low: float) -> float:
+    """Return the integral of x^power d ln x from low to 1."""
+    log_low = math.log(low)
+    return -log_low if abs(power) < 1e-9 else -math.expm1(power * log_low) / power
+
+
+class PublishedLaw(Part):
+    """Law of one parameter drawn by itself, as in the reference work.
+
+    Attributes
+    ----------
+    law : str
+        ``normal``, ``gumbel`` (of maxima), ``cauchy`` or ``constant``.
+    location, scale : float
+        Of the law; the scale of a constant is 0.
+    low, high : float
+        Draws stay between them: the values the law was fitted on, without unphysical ones. So no
+        tail gives a spectrum that nobody has measured.
+    """
+
+    law: Literal["normal", "gumbel", "cauchy", "constant"]
+    location: float
+    scale: Annotated[float, Field(ge=0)]
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _check(self) -> PublishedLaw:
+        if self.low > self.high:
+            raise ValueError("low must not be above high")
+        if (self.law == "constant") != (self.scale == 0):
+            raise ValueError("a constant has scale 0 and no other law has")
         return self
 
 
@@ -117,13 +208,17 @@ class ClassLaw(Part):
         Rows that the spectral laws were fitted on.
     mean_number : float
         Mean number of sources on the sky, without the faint extension.
-    position, variability, faint_extension
+    position, published_position : Position
+        Refitted, and as published.
+    variability, faint_extension
         See there.
     variables : dict of str to tuple of float
         Quantiles at the file's probabilities of each variable of the form; one number for a
         constant.
     correlation : tuple of tuple of float
         Correlation of the normal scores (Gaussian copula), in the order of the form's variables.
+    independent : dict of str to PublishedLaw
+        Laws of the parameters drawn one by one, by name: `independent_names`.
     """
 
     form: Literal["log_parabola", "plec"]
@@ -131,10 +226,12 @@ class ClassLaw(Part):
     fitted_on: int
     mean_number: Positive
     position: Position
+    published_position: Position
     variability: Variability
     faint_extension: FaintExtension | None = None
     variables: dict[str, tuple[float, ...]]
     correlation: tuple[tuple[float, ...], ...]
+    independent: dict[str, PublishedLaw]
 
     @property
     def variable_names(self) -> tuple[str, ...]:
@@ -142,16 +239,21 @@ class ClassLaw(Part):
         return LOG_PARABOLA_VARIABLES if self.form == "log_parabola" else PLEC_VARIABLES
 
     @property
-    def total_mean_number(self) -> float:
-        """Mean number of sources on the sky with the faint extension."""
-        extra = 0.0 if self.faint_extension is None else self.faint_extension.mean_number
-        return self.mean_number + extra
+    def independent_names(self) -> tuple[str, ...]:
+        """Names of the parameters drawn one by one."""
+        if self.form == "log_parabola":
+            return INDEPENDENT_LOG_PARABOLA
+        return INDEPENDENT_PLEC
 
     @model_validator(mode="after")
     def _check(self) -> ClassLaw:
         names = self.variable_names
         if set(self.variables) != set(names):
             raise ValueError(f"variables are {sorted(self.variables)}; needs {list(names)}")
+        if set(self.independent) != set(self.independent_names):
+            raise ValueError(
+                f"independent are {sorted(self.independent)}; needs {list(self.independent_names)}"
+            )
         for name, values in self.variables.items():
             if not values or any(b < a for a, b in pairwise(values)):
                 raise ValueError(f"quantiles of {name} must rise")
@@ -187,7 +289,7 @@ class Population(Part):
         The classes by name.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     name: str
     origin: Origin
     reference_flux_min_mev: Positive

@@ -13,6 +13,9 @@ from geminga.sky.copula import without_noise
 from geminga.sky.spectra import LOG_PARABOLA, photon_flux
 
 _FHL2_PIVOT_MEV = 1e5
+# The catalogues' fits stop at beta = 1 and at a 2FHL index of 15: those say nothing of the shape.
+_BETA_LIMIT = 0.99
+_FHL2_STEEPEST = 14.9
 
 
 def power_law_index(rows: pd.DataFrame) -> tuple[Float64, Float64]:
@@ -26,8 +29,7 @@ def log_parabola_parameters(own: pd.DataFrame) -> dict[str, Float64]:
     beta is the log-parabola fit's, not negative; alpha is such that the best power law is the
     catalogue's: alpha = PL_Index - c beta with c regressed over the class.
     """
-    # The catalogue's fits stop at beta = 1: those say nothing of the curvature.
-    own = own[own["PL_Index"].notna() & (own["LP_beta"] < 0.99) & own["LP_Index"].notna()]
+    own = own[own["PL_Index"].notna() & (own["LP_beta"] < _BETA_LIMIT) & own["LP_Index"].notna()]
     log_flux = np.log10(own["Flux1000"].to_numpy())
     raw_beta, beta_error = own["LP_beta"].to_numpy(), _error(own["Unc_LP_beta"])
     beta = np.maximum(without_noise(raw_beta, beta_error, log_flux)[0], 0.0)
@@ -76,8 +78,7 @@ def plec_parameters(own: pd.DataFrame) -> dict[str, Float64]:
 
 def power_law_parameters(own: pd.DataFrame) -> dict[str, Float64]:
     """Return log_flux, index, curvature and log_pivot of 2FHL rows, which are power laws."""
-    # The catalogue's fits stop at an index of 15: those say only that it is steep.
-    own = own[own["Spectral_Index"] < 14.9]
+    own = own[own["Spectral_Index"] < _FHL2_STEEPEST]
     log_flux = np.log10(own["Flux50"].to_numpy())
     # A few photons measure Gamma - 1 with a constant relative error: Gaussian in the logarithm.
     excess = own["Spectral_Index"].to_numpy() - 1.0
@@ -90,6 +91,51 @@ def power_law_parameters(own: pd.DataFrame) -> dict[str, Float64]:
         "index": index,
         "curvature": constant,
         "log_pivot": constant + np.log10(_FHL2_PIVOT_MEV),
+    }
+
+
+def independent_parameters(rows: pd.DataFrame, plec: bool) -> dict[str, Float64]:
+    """Return 4FGL rows' parameters as the catalogue has them, by name of their published law.
+
+    Fits of a log parabola that stopped at beta = 1 are left out.
+    """
+    if plec:
+        return {
+            "log_norm": np.log10(rows["PLEC_Flux_Density"].to_numpy()),
+            "log_pivot": np.log10(rows["Pivot_Energy"].to_numpy()),
+            "index": rows["PLEC_Index"].to_numpy(),
+            "log_expfactor": np.log10(rows["PLEC_Expfactor"].to_numpy()),
+            "exp_index": rows["PLEC_Exp_Index"].to_numpy(),
+        }
+    rows = rows[(rows["LP_beta"] < _BETA_LIMIT) & rows["LP_Index"].notna()]
+    return {
+        "log_norm": np.log10(rows["LP_Flux_Density"].to_numpy()),
+        "log_pivot": np.log10(rows["Pivot_Energy"].to_numpy()),
+        "index": rows["LP_Index"].to_numpy(),
+        "curvature": rows["LP_beta"].to_numpy(),
+    }
+
+
+def independent_power_law(own: pd.DataFrame) -> dict[str, Float64]:
+    """Return 2FHL rows' parameters by name of their published law; beta is constant."""
+    own = own[(own["Spectral_Index"] < _FHL2_STEEPEST) & (own["Spectral_Index"] > 1.0)]
+    index = own["Spectral_Index"].to_numpy()
+    spectra = pd.DataFrame(
+        {
+            "form": LOG_PARABOLA,
+            "norm": 1.0,
+            "pivot_mev": _FHL2_PIVOT_MEV,
+            "index": index,
+            "curvature": 0.0,
+            "exp_index": 0.0,
+        }
+    )
+    norm = own["Flux50"].to_numpy() / photon_flux(spectra, 5e4, 2e6)
+    return {
+        "log_norm": np.log10(norm),
+        "log_pivot": np.full(len(own), np.log10(_FHL2_PIVOT_MEV)),
+        "index": index,
+        "curvature": np.zeros(len(own)),
     }
 
 

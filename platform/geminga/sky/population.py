@@ -75,7 +75,7 @@ def save_population(population: Population, path: Path) -> None:
 
 def _parse(path: Path) -> Population:
     tree = read_json(path)
-    remedy = "make the file with 'geminga population fit'"
+    remedy = "make the file with 'geminga fit-population'"
     if not isinstance(tree, dict) or "format_version" not in tree:
         raise InputError(str(path), "is not a population file (no format_version)", remedy)
     version = tree["format_version"]

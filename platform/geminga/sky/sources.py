@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,10 @@ from geminga.bands import edges_mev
 from geminga.config import Config
 from geminga.errors import InputError
 from geminga.seeds import Stage, generator
-from geminga.sky.copula import draw_uniforms, quantile
-from geminga.sky.law import ClassLaw, Population
-from geminga.sky.positions import draw_positions
+from geminga.sky.depth import faint_depths
+from geminga.sky.draws import Draws, draw_faint, draw_faint_fluxes, draw_spectra, replaced
+from geminga.sky.law import FaintExtension, Population
+from geminga.sky.positions import draw_positions, position_of
 from geminga.sky.spectra import energy_flux, photon_flux
 from geminga.sky.variability import draw_yearly
 from geminga.tables import TRUTH
@@ -48,7 +50,9 @@ class SourceSet:
 def draw_sources(population: Population, config: Config, sky_id: int) -> SourceSet:
     """Draw the sources of a sky.
 
-    The number of each class is Poisson; parameters are drawn jointly (Gaussian copula); sources
+    The number of each class is Poisson. Where a law for faint sources is in use
+    (`geminga.sky.depth.faint_depths`), catalogue sources below its threshold are left out and
+    Poisson many of the law are added: those above it are the same with any ``sky.depth``. Sources
     above ``sky.max_photon_flux`` draw their parameters again.
 
     Parameters
@@ -56,14 +60,16 @@ def draw_sources(population: Population, config: Config, sky_id: int) -> SourceS
     population : Population
         What to draw from.
     config : Config
-        Uses classes, seed, bands and sky (density_factor, max_photon_flux, years).
+        Uses classes, seed, bands and sky (density_factor, depth, draws, max_photon_flux,
+        positions, years).
     sky_id : int
         Sky; with the seed it fixes every number.
 
     Raises
     ------
     InputError
-        If the population lacks a class, or every source is above sky.max_photon_flux.
+        If the population lacks a class, sky.depth cannot be used, or every source is above
+        sky.max_photon_flux.
     """
     missing = [name for name in config.classes if name not in population.classes]
     if missing:
@@ -72,20 +78,36 @@ def draw_sources(population: Population, config: Config, sky_id: int) -> SourceS
             f"{', '.join(missing)} not in population {population.name}",
             f"it has {', '.join(population.classes)}",
         )
+    depths = faint_depths(population, config)
     rng = generator(config.seed, Stage.SOURCES, sky_id)
-    emin_mev = float(edges_mev(config.bands)[0, 0])
     frames, factors = [], []
-    for name in config.classes:
+    for number, name in enumerate(config.classes):
         law = population.classes[name]
-        n = int(rng.poisson(law.total_mean_number * config.sky.density_factor))
-        lon, lat = draw_positions(rng, law.position, n)
-        spectra = _draw_below(rng, population, name, n, emin_mev, config.sky.max_photon_flux)
-        frames.append(spectra.assign(class_name=name, lon_deg=lon, lat_deg=lat))
-        factors.append(draw_yearly(rng, law.variability, n, config.sky.years))
+        n = int(rng.poisson(law.mean_number * config.sky.density_factor))
+        table, yearly = _draw_part(rng, population, config, name, n, _catalogue(population, name))
+        faint = law.faint_extension
+        if name in depths and faint is not None:
+            bright = table["flux"].to_numpy() >= faint.threshold
+            table, yearly = table[bright], yearly[bright]
+        frames.append(table)
+        factors.append(yearly)
+        if name in depths and faint is not None:
+            # A stream of its own: the depth changes no bright source of any class.
+            own = generator(config.seed, Stage.DEPTH, sky_id, number)
+            n = int(own.poisson(faint.number(depths[name]) * config.sky.density_factor))
+            draw = _faint(population, name, faint, depths[name])
+            table, yearly = _draw_part(own, population, config, name, n, draw)
+            frames.append(table)
+            factors.append(yearly)
+    return _source_set(frames, factors, sky_id)
+
+
+def _source_set(frames: list[pd.DataFrame], factors: list[Float64], sky_id: int) -> SourceSet:
+    """Join the classes, brightest source first, with the derived fluxes."""
     table = pd.concat(frames, ignore_index=True)
     order = np.argsort(-table["s_band"].to_numpy(), kind="stable")
     table = table.iloc[order]
-    data = {name: table[name].to_numpy() for name in table.columns}
+    data = {name: table[name].to_numpy() for name in table.columns if name != "flux"}
     truth = TRUTH.frame(
         {
             **data,
@@ -99,83 +121,59 @@ def draw_sources(population: Population, config: Config, sky_id: int) -> SourceS
     return SourceSet(truth, np.concatenate(factors)[order])
 
 
-def draw_spectra(
-    rng: np.random.Generator, population: Population, name: str, n: int
-) -> pd.DataFrame:
-    """Draw the spectra of n sources of a class: the spectral columns of the TRUTH table."""
+Draw = Callable[[np.random.Generator, int, Draws], pd.DataFrame]
+
+
+def _catalogue(population: Population, name: str) -> Draw:
+    return lambda rng, n, draws: draw_spectra(rng, population, name, n, draws)
+
+
+def _faint(population: Population, name: str, law: FaintExtension, depth: float) -> Draw:
+    return lambda rng, n, draws: draw_faint(
+        rng, population, name, draw_faint_fluxes(rng, law, depth, n), draws
+    )
+
+
+def _draw_part(
+    rng: np.random.Generator,
+    population: Population,
+    config: Config,
+    name: str,
+    n: int,
+    draw: Draw,
+) -> tuple[pd.DataFrame, Float64]:
+    """Draw positions, spectra and yearly factors of n sources of a class."""
     law = population.classes[name]
-    probabilities = np.array(population.probabilities)
-    uniforms = draw_uniforms(rng, n, np.array(law.correlation))
-    drawn = {}
-    for column, variable in enumerate(law.variable_names):
-        u, table = uniforms[:, column], np.array(law.variables[variable])
-        if variable == "log_flux":
-            drawn[variable] = _log_flux(law, u, probabilities, table)
-        else:
-            drawn[variable] = quantile(u, probabilities, table)
-    pivot = 10.0 ** drawn["log_pivot"]
-    if law.form == "plec":
-        exp_index = drawn["exp_index"]
-        curvature = 10.0 ** (-exp_index * drawn["log_cutoff"])
-    else:
-        exp_index = np.zeros(n)
-        curvature = drawn["curvature"]
-    spectra = pd.DataFrame(
-        {
-            "form": np.full(n, law.form, dtype=object),
-            "norm": np.ones(n),
-            "pivot_mev": pivot,
-            "index": drawn["index"],
-            "curvature": curvature,
-            "exp_index": exp_index,
-        }
+    lon, lat = draw_positions(rng, position_of(law, config.sky.positions), n)
+    emin_mev = float(edges_mev(config.bands)[:, 0].min())
+    spectra = _draw_below(
+        rng, draw, n, config.sky.draws, emin_mev, config.sky.max_photon_flux, name
     )
-    unit = photon_flux(
-        spectra, population.reference_flux_min_mev, population.reference_flux_max_mev
-    )
-    return spectra.assign(norm=10.0 ** drawn["log_flux"] / unit)
-
-
-def _log_flux(law: ClassLaw, u: Float64, probabilities: Float64, table: Float64) -> Float64:
-    """Quantile of log10 flux: the faint power law first, then the class' table."""
-    faint = law.faint_extension
-    if faint is None or faint.mean_number == 0.0:
-        return quantile(u, probabilities, table)
-    share = faint.mean_number / law.total_mean_number
-    bright = quantile(np.clip((u - share) / (1.0 - share), 0.0, 1.0), probabilities, table)
-    v = np.clip(u / share, 0.0, 1.0)
-    power = 1.0 - faint.slope
-    if abs(power) < 1e-9:
-        low = np.log(faint.flux_min) + v * np.log(faint.flux_max / faint.flux_min)
-    else:
-        a, b = faint.flux_min**power, faint.flux_max**power
-        low = np.log(a + v * (b - a)) / power
-    return np.where(u < share, low / np.log(10.0), bright)
+    table = spectra.assign(class_name=name, lon_deg=lon, lat_deg=lat)
+    return table, draw_yearly(rng, law.variability, n, config.sky.years)
 
 
 def _draw_below(
     rng: np.random.Generator,
-    population: Population,
-    name: str,
+    draw: Draw,
     n: int,
+    draws: Draws,
     emin_mev: float,
     limit: float | None,
+    name: str,
 ) -> pd.DataFrame:
     """Draw n spectra with s_band, none above the limit."""
-    spectra = draw_spectra(rng, population, name, n)
+    spectra = draw(rng, n, draws)
     spectra["s_band"] = photon_flux(spectra, emin_mev, S_BAND_MAX_MEV)
     if limit is None:
         return spectra
     for _ in range(_MAX_REDRAWS):
-        above = np.flatnonzero(spectra["s_band"].to_numpy() > limit)
-        if len(above) == 0:
+        above = spectra["s_band"].to_numpy() > limit
+        if not above.any():
             return spectra
-        fresh = draw_spectra(rng, population, name, len(above))
+        fresh = draw(rng, int(above.sum()), draws)
         fresh["s_band"] = photon_flux(fresh, emin_mev, S_BAND_MAX_MEV)
-        columns = {c: spectra[c].to_numpy(copy=True) for c in spectra.columns}
-        for column, values in columns.items():
-            values[above] = fresh[column].to_numpy()
-        spectra = pd.DataFrame(columns)
+        spectra = replaced(spectra, above, fresh)
     raise InputError(
         "sky.max_photon_flux",
         f"{limit:g} ph/cm2/s leaves no source of class {name}",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.stats import chi2
 
 from geminga.arrays import Float64
 from geminga.sky.law import Variability
@@ -12,13 +14,19 @@ STEADY = Variability(sigma=0.0, spread=0.0)
 # A class whose median source varies by less than this between years is taken as steady.
 _STEADY_BELOW = 0.05
 _MIN_SOURCES = 5
+# Very variable sources would put all of ten years' flux into one.
+_MAX_OVER_MEDIAN = 3.0
+_NODES = 24
+_SPREADS = (0.05, 1.5)
 
 
 def fit_variability(flux: Float64, error: Float64) -> Variability:
     """Fit the scatter of ln(yearly flux / mean flux) over the sources of a class.
 
-    The scatter of each source is its variance of ln(flux) less the mean square of its relative
-    errors; the class has the median and, between sources, the scatter of the logarithm.
+    A source of scatter sigma measured with relative errors e has a variance of its ln(flux) that
+    is (sigma^2 + <e^2>) chi^2 / (years - 1). The sources' own sigma are log-normal; median and
+    spread have the most likelihood over all sources. So neither the errors nor the few years of
+    each source widen the law.
 
     Parameters
     ----------
@@ -32,15 +40,26 @@ def fit_variability(flux: Float64, error: Float64) -> Variability:
     if usable.sum() < _MIN_SOURCES or flux.shape[1] < 2:
         return STEADY
     f, e = flux[usable], error[usable]
-    variance = np.log(f).var(axis=1, ddof=1) - ((e / f) ** 2).mean(axis=1)
-    sigma = np.sqrt(np.maximum(variance, 0.0))
-    median = float(np.median(sigma))
-    if median < _STEADY_BELOW:
+    measured = np.log(f).var(axis=1, ddof=1)
+    noise = ((e / f) ** 2).mean(axis=1)
+    free = f.shape[1] - 1
+    z, weight = np.polynomial.hermite_e.hermegauss(_NODES)
+    weight = weight / weight.sum()
+
+    def cost(parameters: Float64) -> float:
+        log_sigma, log_spread = parameters
+        spread = np.clip(np.exp(log_spread), *_SPREADS)
+        sigma = np.exp(log_sigma) * np.minimum(np.exp(spread * z), _MAX_OVER_MEDIAN)
+        expected = sigma**2 + noise[:, None]
+        density = chi2.pdf(free * measured[:, None] / expected, free) / expected
+        return -float(np.log(np.maximum(density @ weight, 1e-300)).sum())
+
+    excess = np.sqrt(max(float(np.median(measured - noise)), 1e-4))
+    best = minimize(cost, [np.log(excess), np.log(0.5)], method="Nelder-Mead").x
+    sigma = float(np.exp(best[0]))
+    if sigma < _STEADY_BELOW:
         return STEADY
-    # From the quartiles: a few sources whose noise exceeds their scatter must not widen it.
-    low, high = np.quantile(sigma, [0.25, 0.75])
-    spread = float(np.log(high / max(low, 1e-3)) / 1.349)
-    return Variability(sigma=median, spread=spread)
+    return Variability(sigma=sigma, spread=float(np.clip(np.exp(best[1]), *_SPREADS)))
 
 
 def draw_yearly(rng: np.random.Generator, law: Variability, n: int, years: int) -> Float64:
@@ -50,8 +69,6 @@ def draw_yearly(rng: np.random.Generator, law: Variability, n: int, years: int) 
     """
     if law.sigma == 0.0 or years == 1:
         return np.ones((n, years))
-    sigma = law.sigma * np.exp(law.spread * rng.standard_normal(n))
-    # Very variable sources would put all of ten years' flux into one.
-    sigma = np.minimum(sigma, 3.0 * law.sigma)
-    yearly = np.exp(sigma[:, None] * rng.standard_normal((n, years)))
+    widening = np.minimum(np.exp(law.spread * rng.standard_normal(n)), _MAX_OVER_MEDIAN)
+    yearly = np.exp(law.sigma * widening[:, None] * rng.standard_normal((n, years)))
     return np.asarray(yearly / yearly.mean(axis=1, keepdims=True))
