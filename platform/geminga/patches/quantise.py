@@ -43,7 +43,7 @@ MAX_COUNTS = MU0 * math.expm1(MAX_CODE * STEP)
 @lru_cache(maxsize=1)
 def code_values() -> Float32:
     """Return the expected count of every code, (65536,)."""
-    values = (MU0 * np.expm1(np.arange(MAX_CODE + 1) * STEP)).astype(np.float32)
+    values: Float32 = (MU0 * np.expm1(np.arange(MAX_CODE + 1) * STEP)).astype(np.float32)
     values.setflags(write=False)
     return values
 
