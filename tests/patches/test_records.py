@@ -151,7 +151,7 @@ def test_patch_numbers_outside_the_grid_are_refused(config2: Config):
             make_records(sky, make_grid(1, 10.0), config2, [wrong])
 
 
-def test_images_come_back_in_band_order(bands2: tuple[Band, ...]):
+def test_images_come_back_in_channel_order(bands2: tuple[Band, ...]):
     assert image_columns(bands2) == ("image_0", "image_1")
     columns = {
         "image_1": np.ones((2, 64, 64), np.float32),
@@ -162,9 +162,9 @@ def test_images_come_back_in_band_order(bands2: tuple[Band, ...]):
     assert second.shape == (2, 64, 64)
 
 
-def test_records_of_other_bands_are_refused(bands2: tuple[Band, ...]):
+def test_records_of_other_channels_are_refused(bands2: tuple[Band, ...]):
     columns = {"image_0": np.zeros((2, 32, 32), np.float32)}
-    with pytest.raises(InputError, match=r"have 1 band images \['band_0'\] for 2 bands"):
+    with pytest.raises(InputError, match=r"have 1 images \['image_0'\] for 2 channels"):
         images_from_records(columns, bands2)
     columns["image_1"] = np.zeros((2, 16, 16), np.float32)
     with pytest.raises(InputError, match=r"band_1 has images of shape \(16, 16\)"):

@@ -64,7 +64,7 @@ def encode(images: NDArray[Any], where: str = "expected counts") -> UInt16:
             bad = high if low >= 0.0 else low
             raise InputError(
                 where,
-                f"expected counts of a pixel are negative, not finite or too large ({bad * MU0:g})",
+                f"has a pixel that is negative, not finite or too large ({bad * MU0:g})",
                 f"need 0 to {MAX_COUNTS:.2g}",
             )
     # One temporary array: a sky has 42 million pixels.
