@@ -9,7 +9,12 @@ from astropy.io import fits
 from scipy.stats import norm
 
 from geminga.errors import InputError
-from geminga.sky.catalogs import FHL2, UNASSOCIATED_HIGH, UNASSOCIATED_LOW, read_catalog
+from geminga.sky.catalogs import (
+    UNASSOCIATED_HIGH,
+    UNASSOCIATED_LOW,
+    FaintRule,
+    read_catalog,
+)
 from geminga.sky.copula import (
     PROBABILITIES,
     correlation_root,
@@ -21,6 +26,7 @@ from geminga.sky.copula import (
     without_noise,
 )
 from geminga.sky.fit import SHARED, _faint_extension, _membership
+from geminga.sky.law import FaintExtension
 from geminga.sky.population import (
     FORMAT_VERSION,
     fit_population,
@@ -55,6 +61,8 @@ def write_catalogue(path: Path, leave_out: str = "") -> Path:
         "Pivot_Energy": 10 ** rng.normal(3.3, 0.2, n),
         "SpectrumType": np.where(psr, "PLSuperExpCutoff", "PowerLaw"),
         "Signif_Avg": np.full(n, 50.0),
+        "LP_Flux_Density": 1e-12 * flux / 1e-9,
+        "PLEC_Flux_Density": 1e-12 * flux / 1e-9,
         "PL_Index": index,
         "Unc_PL_Index": np.full(n, 0.1),
         "LP_Index": index - 0.05,
@@ -172,7 +180,7 @@ def test_counts_add_up_and_laws_come_from_classified_rows(catalogue: Path) -> No
     assert laws["BLL"].variables["index"][middle] == pytest.approx(1.95, abs=0.04)
     assert laws["FSRQ"].variables["index"][middle] == pytest.approx(2.45, abs=0.05)
     assert laws["PSR"].form == "plec"
-    assert laws["PSR"].position.law == "latitude"
+    assert laws["PSR"].position.law == "disk"
     assert laws["BLL"].position.law == "isotropic"
     assert laws["BLL"].variability.sigma == pytest.approx(0.5, abs=0.08)
     assert population.origin.rows == 700
@@ -191,17 +199,41 @@ def test_unassociated_rows_are_named_by_latitude(catalogue: Path) -> None:
     assert (rows.loc[low, "GLAT"].abs() <= 10).all()
 
 
-def test_faint_counts_continue_the_catalogues() -> None:
-    assert FHL2.faint is not None
-    low, threshold, _ = FHL2.faint
+@pytest.mark.parametrize("window", [10.0, np.inf])
+def test_faint_counts_continue_the_catalogues(window: float) -> None:
+    """One power law from 5e-10 up: the law found gives as many sources further down."""
+    rule = FaintRule(5e-10, window, (1.5, 1.95), None, True)
     u = (np.arange(5000) + 0.5) / 5000
-    for slope in (1.7, 1.85):  # below the steepest slope the law is one power law throughout
-        log_flux = np.log10(threshold * u ** (-1 / (slope - 1)))
-        faint = _faint_extension(FHL2, log_flux, np.ones(5000))
+    for slope in (1.7, 1.85):
+        log_flux = np.log10(rule.threshold * u ** (-1 / (slope - 1)))
+        faint = _faint_extension(rule, log_flux, np.ones(5000))
         assert faint is not None
-        assert faint.slope == pytest.approx(slope, rel=0.01)
-        expected = 5000 * ((low / threshold) ** (1 - slope) - 1)
-        assert faint.mean_number == pytest.approx(expected, rel=0.02)
+        assert faint.slope == pytest.approx(slope, rel=0.02)
+        assert faint.density == pytest.approx(5000 * (slope - 1), rel=0.03)
+        expected = 5000 * (0.02 ** (1 - slope) - 1)
+        assert faint.number(1e-11) == pytest.approx(expected, rel=0.06)
+
+
+def test_slopes_stay_in_their_range() -> None:
+    rule = FaintRule(5e-10, np.inf, (1.8, 1.97), None, True)
+    u = (np.arange(2000) + 0.5) / 2000
+    for slope, cut in ((2.5, 1.97), (1.4, 1.8)):
+        faint = _faint_extension(rule, np.log10(5e-10 * u ** (-1 / (slope - 1))), np.ones(2000))
+        assert faint is not None
+        assert faint.slope == cut
+        # Continuous at the threshold: the density there is the catalogue's own.
+        assert faint.density == pytest.approx(2000 * (slope - 1), rel=0.03)
+    assert _faint_extension(rule, np.full(5, -9.0), np.ones(5)) is None
+
+
+@pytest.mark.parametrize("slope", [1.0, 1.6, 1.9, 2.0, 2.3])
+def test_integrals_of_the_faint_law(slope: float) -> None:
+    law = FaintExtension(threshold=1e-9, slope=slope, density=100.0)
+    log_s = np.linspace(np.log(1e-11), np.log(1e-9), 20_001)
+    density = 100.0 * np.exp((1 - slope) * (log_s - log_s[-1]))
+    assert law.number(1e-11) == pytest.approx(np.trapezoid(density, log_s), rel=1e-6)
+    assert law.flux(1e-11) == pytest.approx(np.trapezoid(density * np.exp(log_s), log_s), rel=1e-6)
+    assert law.diverges == (slope >= 2)
 
 
 @pytest.mark.parametrize(
@@ -278,6 +310,11 @@ def broken(tmp_path: Path, **changes: object) -> str:
     return str(path)
 
 
+def test_files_of_the_first_version_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"format version 1; this program reads version 2: |make"):
+        load_population(broken(tmp_path, format_version=1))
+
+
 def test_other_version_is_named(tmp_path: Path) -> None:
     other = FORMAT_VERSION + 1
     with pytest.raises(InputError, match=f"format version {other}; this program reads version"):
@@ -298,7 +335,12 @@ def test_other_version_is_named(tmp_path: Path) -> None:
         ({"classes__AGN__variables": {"index": [2.0]}}, "needs"),
         ({"classes__AGN__correlation": [[1.0]]}, "must be 4 x 4"),
         ({"classes__AGN__correlation": np.triu(np.ones((4, 4))).tolist()}, "symmetric"),
-        ({"classes__AGN__faint_extension__flux_min": 1.0}, "below flux_max"),
+        ({"classes__AGN__faint_extension__flux_min": 1.0}, "below threshold"),
+        ({"classes__AGN__faint_extension__density": 0.0}, "density"),
+        ({"classes__AGN__independent": {}}, "needs"),
+        ({"classes__AGN__independent__index__low": 99.0}, "low must not be above high"),
+        ({"classes__AGN__independent__index__law": "constant"}, "scale 0"),
+        ({"classes__AGN__position": {"law": "disk"}}, "needs components"),
     ],
 )
 def test_bad_files(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -337,6 +379,12 @@ def test_shipped_files_come_from_the_catalogues(lat_data: Path, name: str) -> No
         other = shipped.classes[key]
         assert law.mean_number == pytest.approx(other.mean_number, rel=1e-3)
         assert law.position == other.position
+        assert law.faint_extension == other.faint_extension
+        for parameter, alone in law.independent.items():
+            shipped_law = other.independent[parameter]
+            assert alone.law == shipped_law.law
+            assert alone.location == pytest.approx(shipped_law.location, rel=1e-3)
+            assert alone.scale == pytest.approx(shipped_law.scale, rel=1e-3)
         assert np.array(law.correlation) == pytest.approx(np.array(other.correlation), abs=1e-3)
         for variable, table in law.variables.items():
             assert table == pytest.approx(other.variables[variable], rel=1e-3, abs=1e-3)
@@ -347,7 +395,7 @@ def test_dr2_counts(lat_data: Path) -> None:
     laws = load_population("4fgl_dr2").classes
     assert laws["PSR"].mean_number == 271
     assert laws["PWN+SNR"].mean_number == 157
-    # 1308 bll, 744 fsrq, 1384 bcu shared between them.
+    # 271 psr and msp; 18 pwn, 43 snr and 96 spp. 1308 bll, 744 fsrq, 1384 bcu shared between them.
     assert laws["BLL"].mean_number + laws["FSRQ"].mean_number == pytest.approx(3436, abs=1)
     assert laws["BLL"].mean_number > 1308
     assert laws["FSRQ"].variability.sigma > 1.5 * laws["BLL"].variability.sigma

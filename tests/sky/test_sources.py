@@ -159,17 +159,19 @@ def test_a_sky_is_drawn_within_a_second(dr2: Population, config2: Config) -> Non
 def test_2fhl_counts_and_faint_law(fhl2: Population, config2: Config) -> None:
     config = of_2fhl(config2)
     table = pd.concat([draw_sources(fhl2, config, sky).table for sky in range(5)])
-    # One band from 50 GeV: s_band is the population's own flux.
-    for name, law in fhl2.classes.items():
+    # One band from 50 GeV: s_band is the population's own flux. 200 and 56 rows of the catalogue.
+    for (name, law), bright in zip(fhl2.classes.items(), (200, 56), strict=True):
         faint = law.faint_extension
         assert faint is not None
+        assert faint.flux_min is not None
         flux = table.loc[table["class_name"] == name, "s_band"].to_numpy()
-        above, below = flux[flux >= faint.flux_max], flux[flux < faint.flux_max]
-        assert abs(len(above) / 5 - law.mean_number) < 4 * np.sqrt(law.mean_number / 5)
-        assert abs(len(below) / 5 - faint.mean_number) < 4 * np.sqrt(faint.mean_number / 5)
+        above, below = flux[flux >= faint.threshold], flux[flux < faint.threshold]
+        assert abs(len(above) / 5 - bright) < 4 * np.sqrt(bright / 5)
+        mean = faint.number(faint.flux_min)
+        assert abs(len(below) / 5 - mean) < 4 * np.sqrt(mean / 5)
         assert flux.min() >= faint.flux_min * (1 - 1e-9)
         # Share of the faint law below its geometric middle.
-        a, b = faint.flux_min, faint.flux_max
+        a, b = faint.flux_min, faint.threshold
         middle, power = np.sqrt(a * b), 1 - faint.slope
         share = (a**power - middle**power) / (a**power - b**power)
         assert np.mean(below < middle) == pytest.approx(share, abs=4 * 0.5 / np.sqrt(len(below)))

@@ -46,8 +46,8 @@ SHARED: Mapping[str, tuple[str, ...]] = {"bcu": ("BLL", "FSRQ")}
 """Designations shared between classes when none of them claims them."""
 
 _MIN_ROWS = 10
-# Sources brighter than this significance show yearly variations well above their noise.
-_BRIGHT_SIGMA = 40.0
+# Sources brighter than this significance have yearly fluxes to 13 % or better (median).
+_BRIGHT_SIGMA = 25.0
 
 
 def fit_population(

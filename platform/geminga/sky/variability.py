@@ -12,7 +12,10 @@ from geminga.sky.law import Variability
 STEADY = Variability(sigma=0.0, spread=0.0)
 
 # A class whose median source varies by less than this between years is taken as steady.
-_STEADY_BELOW = 0.05
+_STEADY_BELOW = 0.1
+# Relative systematic error of a yearly flux, as in the variability index of 4FGL
+# (Abdollahi et al. 2020, ApJS 247, 33, equation 4).
+_SYSTEMATIC = 0.02
 _MIN_SOURCES = 5
 # Very variable sources would put all of ten years' flux into one.
 _MAX_OVER_MEDIAN = 3.0
@@ -33,7 +36,7 @@ def fit_variability(flux: Float64, error: Float64) -> Variability:
     flux : array (n, years)
         Yearly fluxes of bright sources; sources with a flux of zero are left out.
     error : array (n, years)
-        Their standard errors.
+        Their standard errors, without systematic ones.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         usable = (flux > 0).all(axis=1) & np.isfinite(error).all(axis=1)
@@ -41,7 +44,7 @@ def fit_variability(flux: Float64, error: Float64) -> Variability:
         return STEADY
     f, e = flux[usable], error[usable]
     measured = np.log(f).var(axis=1, ddof=1)
-    noise = ((e / f) ** 2).mean(axis=1)
+    noise = ((e / f) ** 2).mean(axis=1) + _SYSTEMATIC**2
     free = f.shape[1] - 1
     z, weight = np.polynomial.hermite_e.hermegauss(_NODES)
     weight = weight / weight.sum()
