@@ -167,5 +167,5 @@ def test_records_of_other_channels_are_refused(bands2: tuple[Band, ...]):
     with pytest.raises(InputError, match=r"have 1 images \['image_0'\] for 2 channels"):
         images_from_records(columns, bands2)
     columns["image_1"] = np.zeros((2, 16, 16), np.float32)
-    with pytest.raises(InputError, match=r"band_1 has images of shape \(16, 16\)"):
+    with pytest.raises(InputError, match=r"image_1 has images of shape \(16, 16\)"):
         images_from_records(columns, bands2)

@@ -56,17 +56,17 @@ def encode(images: NDArray[Any], where: str = "expected counts") -> UInt16:
     InputError
         If a count is negative, not finite or above `MAX_COUNTS`.
     """
-    scaled = np.asarray(images, dtype=np.float32) * np.float32(1.0 / MU0)
-    if scaled.size:
-        # Any comparison with NaN is false.
-        low, high = float(scaled.min()), float(scaled.max())
-        if not (low >= 0.0 and high <= MAX_COUNTS / MU0):
-            bad = high if low >= 0.0 else low
+    if images.size:
+        # Any comparison with NaN is false; the last code reaches half a step beyond its value.
+        low, high = float(images.min()), float(images.max())
+        if not (low >= 0.0 and high <= 1.0001 * MAX_COUNTS):
             raise InputError(
                 where,
-                f"has a pixel that is negative, not finite or too large ({bad * MU0:g})",
-                f"need 0 to {MAX_COUNTS:.2g}",
+                "has a pixel that is negative, not finite or too large "
+                f"({high if low >= 0.0 else low:g})",
+                f"need expected counts of 0 to {MAX_COUNTS:.2g}",
             )
+    scaled = np.asarray(images, dtype=np.float32) * np.float32(1.0 / MU0)
     # One temporary array: a sky has 42 million pixels.
     scaled += np.float32(1.0)
     np.log(scaled, out=scaled)
