@@ -239,7 +239,10 @@ class ObservedConfig(Section):
     """Real photons instead of simulated test skies."""
 
     events: tuple[str, ...] = Field((), description="FT1 event lists")
-    counts: tuple[str, ...] = Field((), description="gtbin HEALPix counts files")
+    counts: Names | dict[str, Names] = Field(
+        (),
+        description="gtbin HEALPix counts files, or those of each entry of response.event_types",
+    )
     event_class_bits: tuple[Bit, ...] = Field((), description="EVENT_CLASS bits that must be set")
     max_zenith_deg: Positive | None = None
     time_range_met_s: tuple[float, float] | None = None

@@ -54,6 +54,13 @@ def sky_of(
     )
 
 
+def with_diffuse(sky: Sky, density: object) -> Sky:
+    """Return the sky with a map of expected counts/sr in both components, before their norms."""
+    maps = np.empty((len(sky.channels), healpy.nside2npix(NSIDE)), np.float32)
+    maps[:] = density
+    return replace(sky, diffuse=DiffuseCounts.of_maps(maps, maps))
+
+
 @pytest.mark.parametrize("place", [(0.0, 0.0), (50.0, 90.0), (359.999, -45.0)])
 def test_source_photons_follow_the_psf_and_the_light_curve(
     psf: BandPsf, config2: Config, place: tuple[float, float]
@@ -83,10 +90,10 @@ def test_diffuse_photons_are_poisson_and_uniform_in_their_pixels(
 ) -> None:
     sky = sky_of(psf, config2.channels, [], [], 0.0)
     theta, _ = healpy.pix2ang(NSIDE, np.arange(healpy.nside2npix(NSIDE)))
-    sky.diffuse.counts_per_sr[:, 0] = 4000.0 / (0.2 + np.abs(np.cos(theta)))
+    sky = with_diffuse(sky, 4000.0 / (0.2 + np.abs(np.cos(theta))) * np.array([[1.0], [0.0]]))
     photons = draw_photons(sky, 5)
     assert (photons.channel == 0).all()
-    mean = 2.0 * sky.diffuse.counts_per_sr[0, 0] * healpy.nside2pixarea(NSIDE)
+    mean = sky.diffuse_density(0) * healpy.nside2pixarea(NSIDE)
     pixel = healpy.vec2pix(NSIDE, *photons.xyz.astype(np.float64).T)
     counts = np.bincount(pixel, minlength=len(mean))
     chi2 = ((counts - mean) ** 2 / mean).mean()
@@ -103,7 +110,7 @@ def test_binned_photons_agree_with_the_expected_images(psf: BandPsf, config2: Co
         psf, config2.channels, list(rng.uniform(0, 30, 30)), list(rng.uniform(-8, 8, 30)), 3000.0
     )
     theta, phi = healpy.pix2ang(NSIDE, np.arange(healpy.nside2npix(NSIDE)))
-    sky.diffuse.counts_per_sr[:] = 3e4 / (0.3 + np.abs(np.cos(theta))) + 1e3 * np.cos(phi)
+    sky = with_diffuse(sky, 3e4 / (0.3 + np.abs(np.cos(theta))) + 1e3 * np.cos(phi))
     frames = tangent_frames(np.array([5.0, 15.0, 25.0]), np.array([-3.0, 0.0, 4.0]))
     expected = expected_images(sky, frames, 10.0)
     counted = bin_photons(draw_photons(sky, 3), frames, 10.0, config2.channels)
@@ -116,7 +123,7 @@ def test_binned_photons_agree_with_the_expected_images(psf: BandPsf, config2: Co
 
 def test_the_same_seed_gives_the_same_photons(psf: BandPsf, config2: Config) -> None:
     sky = sky_of(psf, config2.channels, [3.0, 4.0], [5.0, -80.0], 500.0)
-    sky.diffuse.counts_per_sr[:] = 100.0
+    sky = with_diffuse(sky, 100.0)
     a, b, other = draw_photons(sky, 1), draw_photons(sky, 1), draw_photons(sky, 2)
     np.testing.assert_array_equal(a.xyz, b.xyz)
     np.testing.assert_array_equal(a.year, b.year)
@@ -130,7 +137,7 @@ def test_many_photons_pass_the_chunks_unbroken(
 ) -> None:
     monkeypatch.setattr("geminga.sky.observe.CHUNK", 97)
     sky = sky_of(psf, config2.channels, [3.0, 100.0], [5.0, -80.0], 400.0)
-    sky.diffuse.counts_per_sr[:] = 20.0
+    sky = with_diffuse(sky, 20.0)
     photons = draw_photons(sky, 1)
     assert len(photons) == pytest.approx(1600 + 2 * 40 * 4 * np.pi, abs=250)
     for band in (0, 1):
@@ -145,6 +152,6 @@ def test_a_dark_sky_gives_no_photons(psf: BandPsf, config2: Config) -> None:
 
 
 def test_more_years_than_a_photon_can_name_are_refused(psf: BandPsf, config2: Config) -> None:
-    sky = replace(sky_of(psf, config2.channels, [], [], 0.0), years=200)
+    sky = replace(sky_of(psf, config2.channels, [], [], 0.0), shares=np.empty((0, 200)))
     with pytest.raises(InputError, match=r"sky\.years: 200 is too many"):
         draw_photons(sky, 1)

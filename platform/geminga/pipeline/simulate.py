@@ -143,8 +143,9 @@ def observed_files(config: Config) -> Sequence[Path]:
     """Return the files of real photons."""
     if config.observed is None:
         return []
-    names = config.observed.events or config.observed.counts
-    return [data_path(config, name) for name in names]
+    counts = config.observed.counts
+    maps = [n for part in counts.values() for n in part] if isinstance(counts, dict) else counts
+    return [data_path(config, name) for name in config.observed.events or maps]
 
 
 def _observe_real(config: Config, folder: Path) -> Mapping[str, Any]:
@@ -152,9 +153,16 @@ def _observe_real(config: Config, folder: Path) -> Mapping[str, Any]:
     if observed is None:
         raise InputError("observed", "is not configured", "name events or counts")
     files = observed_files(config)
-    photons = (
-        read_events(files, observed, config) if observed.events else read_counts(files, config)
-    )
+    if observed.events:
+        photons = read_events(files, observed, config)
+    elif isinstance(observed.counts, dict):
+        maps = {
+            entry: [data_path(config, name) for name in names]
+            for entry, names in observed.counts.items()
+        }
+        photons = read_counts(maps, config)
+    else:
+        photons = read_counts(files, config)
     (sky,) = test_sky_ids(config)
     photons.save(photon_file(folder, sky))
     grid = grid_for_sky(config, sky)

@@ -1,8 +1,6 @@
 """Real photons from Fermi-LAT FT1 event lists.
 
-Column names, units and bit order follow the FSSC's FT1 format ("LAT photon data file", Cicerone)
-and FITS standard 4.0, 7.3.2: the first element of an ``nX`` column is the most significant bit,
-so bit 0 of EVENT_CLASS and EVENT_TYPE is the last element of the array.
+Column names and units follow the FSSC's FT1 format ("LAT photon data file", Cicerone).
 """
 
 from __future__ import annotations
@@ -13,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import healpy
 import numpy as np
 from numpy.typing import NDArray
 
-from geminga.arrays import Bool, Float64, Int8
-from geminga.bands import band_of_energy
+from geminga.arrays import Bool, Float64, Int8, Int64
+from geminga.bands import Channel, band_of_energy
 from geminga.config import Config, ObservedConfig
 from geminga.errors import InputError
 from geminga.geometry import separation_deg, unit_vectors
+from geminga.sky.event_bits import bit_is_set, entries_of, entry_of_events, type_column
 from geminga.sky.fits_input import (
     column_name,
     find_hdu,
@@ -29,7 +29,7 @@ from geminga.sky.fits_input import (
     require_columns,
     unit_factor,
 )
-from geminga.sky.photons import Photons
+from geminga.sky.photons import NSIDE, Photons, photon_keys, photons_from_keys
 from geminga.sky.selection import Selection, check_selection, read_selection
 
 _LOG = logging.getLogger(__name__)
@@ -42,19 +42,23 @@ _POSITION_TOLERANCE_DEG = 0.01
 
 @dataclass(frozen=True)
 class _Chunk:
-    xyz: NDArray[np.float32]
-    band: Int8
+    pixel: Int64
+    channel: Int8
     time: Float64 | None
 
 
 def read_events(paths: Sequence[Path], observed: ObservedConfig, config: Config) -> Photons:
     """Read FT1 event lists and keep the photons that the run asks for.
 
-    Kept are events inside a band that have all of `observed.event_class_bits`, any of
-    `observed.event_type_bits` (all events if none is given), a zenith angle up to
-    `observed.max_zenith_deg` and a time inside `observed.time_range_met_s`. The year of a photon
-    is its bin among `config.sky.years` equal parts of that time range, or of the time the files
-    cover (good time intervals, else TSTART to TSTOP).
+    Kept are events that belong to a channel: inside a band, of one of its event types, and with
+    a zenith angle up to the channel's; and that have all of `observed.event_class_bits`, a zenith
+    angle up to `observed.max_zenith_deg` and a time inside `observed.time_range_met_s`. The year
+    of a photon is its bin among `config.sky.years` equal parts of that time range, or of the time
+    the files cover (good time intervals, else TSTART to TSTOP).
+
+    Event types are read from EVENT_TYPE, front and back also from CONVERSION_TYPE; where one
+    selection of event types holds all events, neither is needed. A file without zenith angles is
+    taken to be cut as the channels are.
 
     Parameters
     ----------
@@ -63,18 +67,19 @@ def read_events(paths: Sequence[Path], observed: ObservedConfig, config: Config)
     observed : ObservedConfig
         Selection.
     config : Config
-        Gives the bands and the number of years.
+        Gives the channels and the number of years.
 
     Returns
     -------
     Photons
-        In the order of files and rows; empty if no event passes.
+        Empty if no event passes.
 
     Raises
     ------
     InputError
         If a file is missing, truncated or not FITS; has no EVENTS table, lacks a needed column
-        or holds impossible positions; or was itself cut narrower than the run needs.
+        or holds impossible positions or event types; or was itself cut narrower than the run
+        needs.
     """
     if not paths:
         raise InputError("observed.events", "names no file", "list at least one FT1 file")
@@ -86,23 +91,23 @@ def read_events(paths: Sequence[Path], observed: ObservedConfig, config: Config)
         rows += n
         spans.append(span)
     start, stop = observed.time_range_met_s or (min(s[0] for s in spans), max(s[1] for s in spans))
-    xyz = np.concatenate([c.xyz for c in chunks] or [np.empty((0, 3), np.float32)])
-    band = np.concatenate([c.band for c in chunks] or [np.empty(0, np.int8)])
-    year = np.zeros(len(band), dtype=np.int8)
-    if config.sky.years > 1 and len(band):
+    pixel = np.concatenate([c.pixel for c in chunks] or [np.empty(0, np.int64)])
+    channel = np.concatenate([c.channel for c in chunks] or [np.empty(0, np.int8)])
+    year = np.zeros(len(channel), dtype=np.int8)
+    if config.sky.years > 1 and len(channel):
         time = np.concatenate([c.time for c in chunks if c.time is not None])
         year = _year(time, start, stop, config.sky.years)
-    _LOG.info("%d of %d events kept from %d file(s)", len(band), rows, len(paths))
+    _LOG.info("%d of %d events kept from %d file(s)", len(channel), rows, len(paths))
     origin = {
         "kind": "FT1 events",
         "files": ", ".join(path.name for path in paths),
         "events_read": str(rows),
         "event_class_bits": str(list(observed.event_class_bits)),
-        "event_type_bits": str(list(observed.event_type_bits)),
+        "event_types": ", ".join(config.response.event_types),
         "max_zenith_deg": str(observed.max_zenith_deg),
         "time_range_met_s": f"{start}:{stop}",
     }
-    return Photons(xyz, band, year, origin)
+    return photons_from_keys(photon_keys(pixel, channel, year), origin)
 
 
 def _read_file(
@@ -110,10 +115,12 @@ def _read_file(
 ) -> tuple[int, tuple[float, float]]:
     """Append the kept photons of one file; return its rows and the time it covers."""
     where = str(path)
+    channels = config.channels
+    entries = entries_of(channels)
     with open_fits(path) as hdus:
         hdu = find_hdu(hdus, "EVENTS", where)
         selection = read_selection(hdu.header, where)
-        check_selection(selection, where, config.bands, observed)
+        check_selection(selection, where, channels, observed)
         columns = _needed_columns(hdu, observed, config, selection, where)
         factor = unit_factor(hdu.columns[columns["ENERGY"]].unit, "MeV", f"{where} ENERGY")
         needs_span = config.sky.years > 1 and observed.time_range_met_s is None
@@ -123,11 +130,20 @@ def _read_file(
             data = hdu.data[first : first + _CHUNK]
             table = {key: np.asarray(data[name]) for key, name in columns.items()}
             band = band_of_energy(config.bands, table["ENERGY"].astype(np.float64) * factor)
-            keep = (band >= 0) & _passes(table, observed, where)
-            table = {key: values[keep] for key, values in table.items()}
+            table = _only(table, (band >= 0) & _passes(table, observed, where))
+            band = band_of_energy(config.bands, table["ENERGY"].astype(np.float64) * factor)
+            entry = entry_of_events(table, entries, where)
+            channel = np.where(entry >= 0, entry * len(config.bands) + band, -1).astype(np.int8)
+            keep = (channel >= 0) & _low_enough(table, channel, channels, where)
+            table = _only(table, keep)
             time = table["TIME"].astype(np.float64) if "TIME" in table else None
-            chunks.append(_Chunk(_directions(table, where), band[keep], time))
+            pixel = healpy.vec2pix(NSIDE, *_directions(table, where).T, nest=True)
+            chunks.append(_Chunk(pixel, channel[keep], time))
     return rows, span
+
+
+def _only(table: Mapping[str, NDArray[Any]], keep: Bool) -> dict[str, NDArray[Any]]:
+    return {key: values[keep] for key, values in table.items()}
 
 
 def _needed_columns(
@@ -143,74 +159,75 @@ def _needed_columns(
         needed += ["RA", "DEC"]
     if observed.event_class_bits:
         needed.append("EVENT_CLASS")
-    if observed.event_type_bits:
-        needed.append("EVENT_TYPE")
-    limit, cut = observed.max_zenith_deg, selection.max_zenith_deg
-    if limit is not None and (cut is None or cut > limit):
+    types = type_column(hdu, entries_of(config.channels), where)
+    needed += [] if types is None else [types]
+    if _needs_zenith(hdu, observed, config.channels, selection, where):
         needed.append("ZENITH_ANGLE")
     if config.sky.years > 1 or observed.time_range_met_s is not None:
         needed.append("TIME")
     return dict(zip(needed, require_columns(hdu, needed, where), strict=True))
 
 
+def _needs_zenith(
+    hdu: Any,
+    observed: ObservedConfig,
+    channels: Sequence[Channel],
+    selection: Selection,
+    where: str,
+) -> bool:
+    """Return whether a cut on zenith angle is still to be made, and can be."""
+    cut = np.inf if selection.max_zenith_deg is None else selection.max_zenith_deg
+    if observed.max_zenith_deg is not None and cut > observed.max_zenith_deg:
+        return True
+    lowest = min(channel.max_zenith_deg for channel in channels)
+    if cut <= lowest:
+        return False
+    if column_name(hdu, "ZENITH_ANGLE") is None:
+        _LOG.warning(
+            "%s has no column ZENITH_ANGLE: its events are taken to be cut at the zenith angles of "
+            "the bands, %g deg at the least",
+            where,
+            lowest,
+        )
+        return False
+    return True
+
+
 def _passes(table: Mapping[str, NDArray[Any]], observed: ObservedConfig, where: str) -> Bool:
-    """Return which events pass the cuts on class, type, zenith angle and time."""
+    """Return which events pass the cuts on class, zenith angle and time."""
     keep = np.ones(len(table["ENERGY"]), dtype=np.bool_)
     for bit in observed.event_class_bits:
         keep &= bit_is_set(table["EVENT_CLASS"], bit, f"{where} EVENT_CLASS")
-    if observed.event_type_bits:
-        bits = observed.event_type_bits
-        keep &= np.any(
-            [bit_is_set(table["EVENT_TYPE"], bit, f"{where} EVENT_TYPE") for bit in bits], axis=0
-        )
-    if "ZENITH_ANGLE" in table:
-        keep &= table["ZENITH_ANGLE"] <= observed.max_zenith_deg
+    if "ZENITH_ANGLE" in table and observed.max_zenith_deg is not None:
+        # Written so that an angle that is not a number stays, and is found below.
+        keep &= ~(table["ZENITH_ANGLE"] > observed.max_zenith_deg)
     if observed.time_range_met_s is not None:
         start, stop = observed.time_range_met_s
         keep &= (table["TIME"] >= start) & (table["TIME"] < stop)
     return keep
 
 
-def bit_is_set(values: NDArray[Any], bit: int, where: str) -> Bool:
-    """Return where a bit of a FITS column is set.
-
-    Parameters
-    ----------
-    values : array (n,) of int, (n, k) of bool, or (n, k) of uint8
-        Integers; or the elements of an ``kX`` or ``kL`` column, most significant first; or
-        bytes, most significant first.
-    bit : int
-        Bit number; 0 is the least significant.
-    where : str
-        Names the column in errors.
-
-    Returns
-    -------
-    Bool (n,)
-
-    Raises
-    ------
-    InputError
-        If the column is not made of bits or has too few.
-    """
-    if values.ndim == 2 and values.dtype == np.uint8:
-        values = np.unpackbits(values, axis=1).astype(np.bool_)
-    if values.ndim == 2 and values.dtype == np.bool_:
-        width = values.shape[1]
-    elif values.ndim == 1 and np.issubdtype(values.dtype, np.integer):
-        width = values.dtype.itemsize * 8
-    else:
+def _low_enough(
+    table: Mapping[str, NDArray[Any]], channel: Int8, channels: Sequence[Channel], where: str
+) -> Bool:
+    """Return which events pass the zenith cut of their channel."""
+    if "ZENITH_ANGLE" not in table:
+        return np.ones(len(channel), dtype=np.bool_)
+    zenith = table["ZENITH_ANGLE"]
+    unknown = ~np.isfinite(zenith) & (channel >= 0)
+    if unknown.any():
         raise InputError(
-            where, f"is {values.dtype} of shape {values.shape}, not bits", "need a 32X column"
+            where,
+            f"{int(unknown.sum())} events have no zenith angle (ZENITH_ANGLE is "
+            f"{zenith[np.flatnonzero(unknown)[0]]})",
+            "leave the column out if the events went through the cut already",
         )
-    if not 0 <= bit < width:
-        raise InputError(where, f"has no bit {bit}", f"ask for bits 0 to {width - 1}")
-    if values.ndim == 2:
-        return np.asarray(values[:, width - 1 - bit], dtype=np.bool_)
-    return np.asarray((values >> values.dtype.type(bit)) & values.dtype.type(1) != 0)
+    # The last limit serves events without a channel, whose number is -1.
+    limits = np.array([c.max_zenith_deg for c in channels])
+    return np.asarray(zenith <= limits[channel])
 
 
-def _directions(table: Mapping[str, NDArray[Any]], where: str) -> NDArray[np.float32]:
+def _directions(table: Mapping[str, NDArray[Any]], where: str) -> Float64:
     """Return Galactic unit vectors; L, B where given, compared with RA, DEC if both are."""
     pairs = [pair for pair in (("L", "B"), ("RA", "DEC")) if pair[0] in table]
     vectors: dict[str, Float64] = {}
@@ -235,7 +252,7 @@ def _directions(table: Mapping[str, NDArray[Any]], where: str) -> NDArray[np.flo
                 f"L, B and RA, DEC of a photon are {apart.max():.3g} deg apart",
                 "mend the columns (L and B are Galactic, RA and DEC J2000, all in degrees)",
             )
-    return next(iter(vectors.values())).astype(np.float32)
+    return next(iter(vectors.values()))
 
 
 def _time_span(

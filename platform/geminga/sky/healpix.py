@@ -1,28 +1,24 @@
-"""Counts maps in gtbin's HEALPix format, read as photons and written from them.
-
-The layout is that of gtbin (algorithm HEALPIX): a table SKYMAP with one column CHANNELn per
-energy bin, and a table EBOUNDS with the bins' edges in keV.
-"""
+"""Counts maps in gtbin's HEALPix format, read as photons."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import healpy as hp
 import numpy as np
-from astropy.io import fits
 
 from geminga.arrays import Float64, Int64
-from geminga.bands import Band, edges_mev
+from geminga.bands import Band, Channel, edges_mev
 from geminga.config import Config
 from geminga.errors import InputError
-from geminga.files import atomic
 from geminga.seeds import Stage, generator
+from geminga.sky.event_bits import entries_of
 from geminga.sky.fits_input import galactic_from_equatorial
-from geminga.sky.healpix_file import FINEST_ORDER, Channel, read_channels
-from geminga.sky.photons import Photons
+from geminga.sky.healpix_file import FINEST_ORDER, EnergyBin, read_bins
+from geminga.sky.photons import NSIDE as PHOTON_NSIDE
+from geminga.sky.photons import Photons, photon_keys, photons_from_keys
 
 _LOG = logging.getLogger(__name__)
 _EDGE_TOLERANCE = 1e-4
@@ -53,93 +49,122 @@ def uniform_in_pixels(nside: int, nested_pixels: Int64, rng: np.random.Generator
     return np.stack(hp.pix2vec(1 << FINEST_ORDER, fine, nest=True), axis=-1)
 
 
-def read_counts(paths: Sequence[Path], config: Config) -> Photons:
+def read_counts(paths: Sequence[Path] | Mapping[str, Sequence[Path]], config: Config) -> Photons:
     """Read HEALPix counts maps as photons, each placed at random inside its pixel.
 
-    The energy channels of all files together must fill every band: channels inside a band are
-    summed, those outside all bands are left out. A map in equatorial coordinates is read by
-    rotating the photons, not by regridding the map. Maps have no times, so photons get years at
-    random in equal shares, as if every source were steady.
+    The energy bins of all files of a selection of event types together must fill every band: bins
+    inside a band are summed, those outside all bands are left out. A map in equatorial coordinates
+    is read by rotating the photons, not by regridding the map. Maps have no times, so photons get
+    years at random in equal shares, as if every source were steady.
 
     Parameters
     ----------
-    paths : sequence of Path
-        gtbin HEALPix files: one with all channels, or several.
+    paths : sequence of Path, or mapping of str to sequence of Path
+        gtbin HEALPix files: one with all energies, or several; for each entry of
+        ``response.event_types`` if there is more than one, since a map does not tell them apart.
     config : Config
-        Gives bands, years and seed; its section `observed`, if any, is compared with the DSS
+        Gives channels, years and seed; its section `observed`, if any, is compared with the DSS
         keywords, since a map cannot be cut any more.
 
     Raises
     ------
     InputError
         If a file is missing, truncated or not FITS; has an unknown frame or ordering, an nside
-        that does not fit its rows, counts that are no whole numbers; or channels that are cut by
-        a band's edge, overlap, or leave a band partly empty.
+        that does not fit its rows, counts that are no whole numbers; or energy bins that are cut
+        by a band's edge, overlap, or leave a band partly empty; or if event types have no files.
     """
-    if not paths:
-        raise InputError("observed.counts", "names no file", "list at least one counts map")
-    channels = [
-        channel
-        for number, path in enumerate(paths)
-        for channel in read_channels(path, number, config)
-    ]
-    xyz, bands, years = (
-        [np.empty((0, 3), np.float32)],
-        [np.empty(0, np.int8)],
-        [np.empty(0, np.int8)],
-    )
-    for number, band in enumerate(config.bands):
-        for channel in _channels_of(band, channels, [str(path) for path in paths]):
-            if channel.nside < band.nside:
-                _LOG.warning(
-                    "%s: nside %d is coarser than band %s's %d: sources are smeared",
-                    channel.where,
-                    channel.nside,
-                    band.label,
-                    band.nside,
-                )
-            rng = generator(config.seed, Stage.HEALPIX_JITTER, *channel.key)
-            vectors = uniform_in_pixels(
-                channel.nside, np.repeat(channel.pixels, channel.counts), rng
-            )
-            vectors = vectors if channel.galactic else galactic_from_equatorial(vectors)
-            xyz.append(vectors.astype(np.float32))
-            bands.append(np.full(len(vectors), number, dtype=np.int8))
-            years.append(rng.integers(0, config.sky.years, size=len(vectors), dtype=np.int8))
+    keys = [np.empty(0, np.int64)]
+    names = []
+    number = 0
+    for entry, files in _files_of_entries(paths, config).items():
+        channels = [(i, c) for i, c in enumerate(config.channels) if c.event_types == entry]
+        bins: list[EnergyBin] = []
+        for path in files:
+            bins += read_bins(path, number, [c for _, c in channels], config.observed)
+            names.append(path.name)
+            number += 1
+        for index, channel in channels:
+            for energy_bin in _bins_of(channel, bins, [str(path) for path in files]):
+                keys.append(_keys(energy_bin, index, channel, config))
     origin = {
         "kind": "HEALPix counts",
-        "files": ", ".join(path.name for path in paths),
+        "files": ", ".join(names),
+        "event_types": ", ".join(config.response.event_types),
         "years": "drawn at random: maps have no times",
     }
-    photons = Photons(np.concatenate(xyz), np.concatenate(bands), np.concatenate(years), origin)
-    _LOG.info("%d photons read from %d counts map(s)", len(photons), len(paths))
+    photons = photons_from_keys(np.concatenate(keys), origin)
+    _LOG.info("%d photons read from %d counts map(s)", len(photons), number)
     return photons
 
 
-def _channels_of(band: Band, channels: Sequence[Channel], files: Sequence[str]) -> list[Channel]:
-    """Return the channels that make up a band, in order of energy."""
+def _files_of_entries(
+    paths: Sequence[Path] | Mapping[str, Sequence[Path]], config: Config
+) -> dict[tuple[str, ...], Sequence[Path]]:
+    """Return the files of each selection of event types."""
+    entries = entries_of(config.channels)
+    where, names = "observed.counts", ["+".join(entry) for entry in entries]
+    if not isinstance(paths, Mapping):
+        if len(entries) > 1:
+            raise InputError(
+                where,
+                f"does not say which maps hold {', '.join(names)}",
+                f"give the files of each, {{{', '.join(f'{name}: [...]' for name in names)}}}",
+            )
+        paths = {names[0]: paths}
+    if set(paths) != set(names):
+        raise InputError(
+            where,
+            f"has maps of {', '.join(paths) or 'no event types'}",
+            f"give files for each entry of response.event_types: {', '.join(names)}",
+        )
+    for name, files in paths.items():
+        if not files:
+            raise InputError(where, f"names no file of {name}", "list at least one counts map")
+    return {entry: paths[name] for entry, name in zip(entries, names, strict=True)}
+
+
+def _keys(energy_bin: EnergyBin, index: int, channel: Channel, config: Config) -> Int64:
+    """Return the keys of the photons of an energy bin, placed at random in their pixels."""
+    if energy_bin.nside < channel.nside:
+        _LOG.warning(
+            "%s: nside %d is coarser than band %s's %d: sources are smeared",
+            energy_bin.where,
+            energy_bin.nside,
+            channel.label,
+            channel.nside,
+        )
+    rng = generator(config.seed, Stage.HEALPIX_JITTER, *energy_bin.key)
+    pixels = np.repeat(energy_bin.pixels, energy_bin.counts)
+    vectors = uniform_in_pixels(energy_bin.nside, pixels, rng)
+    vectors = vectors if energy_bin.galactic else galactic_from_equatorial(vectors)
+    year = rng.integers(0, config.sky.years, size=len(vectors), dtype=np.int8)
+    return photon_keys(hp.vec2pix(PHOTON_NSIDE, *vectors.T, nest=True), index, year)
+
+
+def _bins_of(band: Band, bins: Sequence[EnergyBin], files: Sequence[str]) -> list[EnergyBin]:
+    """Return the energy bins that make up a band, in order of energy."""
     low, high = edges_mev([band])[0]
     below, above = 1 - _EDGE_TOLERANCE, 1 + _EDGE_TOLERANCE
     inside = []
-    for channel in channels:
-        first, last = channel.edges_mev
+    for energy_bin in bins:
+        first, last = energy_bin.edges_mev
         if last <= low * above or first >= high * below:
             continue
         if first < low * below or last > high * above:
             raise InputError(
-                channel.where,
+                energy_bin.where,
                 f"energies {first / 1e3:g}-{last / 1e3:g} GeV are cut by an edge of band "
                 f"{band.label}",
                 "choose bands whose edges are edges of the map's channels",
             )
-        inside.append(channel)
-    inside.sort(key=lambda channel: channel.edges_mev)
+        inside.append(energy_bin)
+    inside.sort(key=lambda energy_bin: energy_bin.edges_mev)
     reached = low
-    for channel in inside:
-        first, last = channel.edges_mev
+    for energy_bin in inside:
+        first, last = energy_bin.edges_mev
         if first < reached * below:
             raise InputError(
-                channel.where,
+                energy_bin.where,
                 f"energies {first / 1e3:g}-{last / 1e3:g} GeV appear twice",
                 "name each map once",
             )
@@ -153,57 +178,3 @@ def _channels_of(band: Band, channels: Sequence[Channel], files: Sequence[str]) 
             "add a map with these energies or choose other bands",
         )
     return inside
-
-
-def write_counts(photons: Photons, bands: Sequence[Band], folder: Path) -> tuple[Path, ...]:
-    """Write photons as gtbin HEALPix counts maps, Galactic RING, one file per resolution.
-
-    Parameters
-    ----------
-    photons : Photons
-        Photons outside the bands are left out; years are not kept.
-    bands : sequence of Band
-        Energy channels and the resolution of each.
-    folder : Path
-        Gets the files ``counts_nside<n>.fits``.
-
-    Returns
-    -------
-    tuple of Path
-        The files, coarsest first; `read_counts` takes them together.
-    """
-    paths = []
-    for nside in sorted({band.nside for band in bands}):
-        numbers = [number for number, band in enumerate(bands) if band.nside == nside]
-        columns = []
-        for channel, number in enumerate(numbers, start=1):
-            vectors = photons.xyz[photons.channel == number].astype(np.float64)
-            pixels = hp.vec2pix(nside, *vectors.T)
-            counts = np.bincount(pixels, minlength=hp.nside2npix(nside)).astype(np.int32)
-            columns.append(fits.Column(f"CHANNEL{channel}", "J", array=counts, unit="counts"))
-        skymap = fits.BinTableHDU.from_columns(columns, name="SKYMAP")
-        skymap.header.update(
-            PIXTYPE="HEALPIX",
-            ORDERING="RING",
-            COORDSYS="GAL",
-            NSIDE=nside,
-            ORDER=nside.bit_length() - 1,
-            FIRSTPIX=0,
-            LASTPIX=hp.nside2npix(nside) - 1,
-            INDXSCHM="IMPLICIT",
-        )
-        edges = edges_mev([bands[number] for number in numbers]) * 1e3
-        channels = np.arange(1, len(numbers) + 1)
-        ebounds = fits.BinTableHDU.from_columns(
-            [
-                fits.Column("CHANNEL", "I", array=channels),
-                fits.Column("E_MIN", "D", array=edges[:, 0], unit="keV"),
-                fits.Column("E_MAX", "D", array=edges[:, 1], unit="keV"),
-            ],
-            name="EBOUNDS",
-        )
-        path = folder / f"counts_nside{nside}.fits"
-        with atomic(path) as temporary:
-            fits.HDUList([fits.PrimaryHDU(), skymap, ebounds]).writeto(temporary)
-        paths.append(path)
-    return tuple(paths)

@@ -1,8 +1,9 @@
-"""The channels of one HEALPix counts file, every fault of it named."""
+"""The energy bins of one HEALPix counts file, every fault of it named."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 from astropy.io import fits
 
 from geminga.arrays import Int64
-from geminga.config import Config
+from geminga.bands import Channel
+from geminga.config import ObservedConfig
 from geminga.errors import InputError
 from geminga.sky.fits_input import (
     column_name,
@@ -31,7 +33,7 @@ _EQUATORIAL = ("EQU", "CEL", "C", "EQUATORIAL", "CELESTIAL")
 
 
 @dataclass(frozen=True)
-class Channel:
+class EnergyBin:
     """One energy bin of one file; `pixels` are nested pixel numbers of those with counts."""
 
     where: str
@@ -43,20 +45,25 @@ class Channel:
     counts: Int64
 
 
-def read_channels(path: Path, number: int, config: Config) -> list[Channel]:
-    """Read the channels of file `number` of a run; errors as `geminga.sky.healpix.read_counts`."""
+def read_bins(
+    path: Path, number: int, channels: Sequence[Channel], observed: ObservedConfig | None
+) -> list[EnergyBin]:
+    """Read the energy bins of file `number` of a run, which is to fill `channels`.
+
+    Errors as `geminga.sky.healpix.read_counts`.
+    """
     where = str(path)
     with open_fits(path) as hdus:
         hdu = _map_table(hdus, where)
         selection = read_selection(hdu.header, where)
-        if config.observed is not None:
-            check_selection(selection, where, config.bands, config.observed)
-            check_final(selection, where, config.observed)
+        if observed is not None:
+            check_selection(selection, where, channels, observed)
+            check_final(selection, where, channels, observed)
         galactic = _is_galactic(hdu.header, where)
         names = _channel_names(hdu, where)
         edges = _channel_edges(hdus, len(names), selection.energy_mev, where)
         indices = _explicit_pixels(hdu, where)
-        channels = []
+        bins = []
         for index, name in enumerate(names):
             label = f"{where} {name}"
             counts = _whole(np.asarray(hdu.data[name]).reshape(-1), label)
@@ -66,10 +73,10 @@ def read_channels(path: Path, number: int, config: Config) -> list[Channel]:
             if not _is_nested(hdu.header, where):
                 pixels = hp.ring2nest(nside, pixels)
             key = (number, index)
-            channels.append(
-                Channel(label, key, edges[index], nside, galactic, pixels, counts[filled])
+            bins.append(
+                EnergyBin(label, key, edges[index], nside, galactic, pixels, counts[filled])
             )
-    return channels
+    return bins
 
 
 def _map_table(hdus: Any, where: str) -> Any:

@@ -11,18 +11,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from geminga.bands import Band, edges_mev
+from geminga.bands import Band, Channel, edges_mev
 from geminga.config import ObservedConfig
 from geminga.errors import InputError
+from geminga.response.event_types import PARTITIONS, type_bits
 from geminga.sky.fits_input import unit_factor
 
 _LOG = logging.getLogger(__name__)
 _BIT_MASK = re.compile(r"BIT_MASK\((EVENT_CLASS|EVENT_TYPE),\s*(\d+)")
+_WHOLE_SKY = re.compile(r"CIRCLE\([^,]*,[^,]*,\s*180(\.0*)?\s*\)", re.IGNORECASE)
 _TOLERANCE = 1e-6
 """Cuts and band edges are decimal numbers stored in binary: equal within this part."""
-
-EVENT_TYPE_PARTITIONS = ((0, 1), (2, 3, 4, 5), (6, 7, 8, 9))
-"""Bits that split all events among them: conversion type, PSF quartile, energy quartile."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,9 @@ class Selection:
     class_bits, type_bits : frozenset of int, or None
         Bits of the event class and event type masks.
     region : str or None
-        Position cut.
+        Position cut, unless it leaves nothing out.
+    known : bool
+        There are DSS keywords: a cut that is not among them was not made.
     """
 
     energy_mev: tuple[float, float] | None = None
@@ -46,6 +47,7 @@ class Selection:
     class_bits: frozenset[int] | None = None
     type_bits: frozenset[int] | None = None
     region: str | None = None
+    known: bool = False
 
 
 def _range(where: str, kind: str, value: str) -> tuple[float, float]:
@@ -76,6 +78,7 @@ def read_selection(header: Mapping[str, object], where: str) -> Selection:
     numbers = [int(key[5:]) for key in header if re.fullmatch(r"DSTYP\d+", key)]
     if not numbers:
         _LOG.warning("%s has no DSS keywords: its selection cannot be checked", where)
+    found["known"] = bool(numbers)
     for number in sorted(numbers):
         kind = str(header[f"DSTYP{number}"]).strip().upper()
         value = str(header.get(f"DSVAL{number}", "")).strip()
@@ -91,19 +94,28 @@ def read_selection(header: Mapping[str, object], where: str) -> Selection:
             key = "class_bits" if mask[1] == "EVENT_CLASS" else "type_bits"
             found[key] = _bits(int(mask[2]))
         elif kind.startswith("POS("):
-            found["region"] = value
+            found["region"] = None if _WHOLE_SKY.match(value) else value
         elif kind != "TIME":
             _LOG.warning("%s: unknown DSS cut %s = %s is not checked", where, kind, value)
     return Selection(**found)  # type: ignore[arg-type]
 
 
 def check_selection(
-    selection: Selection, where: str, bands: Sequence[Band], observed: ObservedConfig
+    selection: Selection, where: str, channels: Sequence[Channel], observed: ObservedConfig
 ) -> None:
-    """Compare a file's own selection with what the run asks for.
+    """Compare a file's own selection with what a run asks for.
 
     What would silently lose photons that the exposure counts is an error; what only widens or
     shifts the selection is logged.
+
+    Parameters
+    ----------
+    selection : Selection
+    where : str
+        Names the file.
+    channels : sequence of Channel
+        Those whose photons the file has to hold.
+    observed : ObservedConfig
 
     Raises
     ------
@@ -111,8 +123,8 @@ def check_selection(
         If the file's energy cut leaves out part of the first band or all of the last, or if its
         event types leave out one that is asked for.
     """
-    _check_energy(selection, where, bands)
-    _check_types(selection, where, observed.event_type_bits)
+    _check_energy(selection, where, channels)
+    _check_types(selection, where, channels)
     asked = max(observed.event_class_bits, default=None)
     if selection.class_bits and asked is not None and max(selection.class_bits) > asked:
         _LOG.warning(
@@ -123,9 +135,11 @@ def check_selection(
             sorted(observed.event_class_bits),
         )
     limit, zenith = observed.max_zenith_deg, selection.max_zenith_deg
-    if limit is not None and zenith is not None and zenith < limit * (1 - _TOLERANCE):
+    if limit is None:
+        limit = max(channel.max_zenith_deg for channel in channels)
+    if zenith is not None and zenith < limit * (1 - _TOLERANCE):
         _LOG.warning(
-            "%s was cut at zenith angle %g deg, below observed.max_zenith_deg %g: "
+            "%s was cut at zenith angle %g deg, below the %g deg asked for: "
             "the exposure must be that of the file",
             where,
             zenith,
@@ -135,20 +149,31 @@ def check_selection(
         _LOG.warning("%s covers only %s, not the whole sky", where, selection.region)
 
 
-def check_final(selection: Selection, where: str, observed: ObservedConfig) -> None:
+def check_final(
+    selection: Selection, where: str, channels: Sequence[Channel], observed: ObservedConfig
+) -> None:
     """Check that a counts map already went through every cut asked for: it takes no more.
 
     Raises
     ------
     InputError
-        If a cut on zenith angle, event class, event type or time is asked for that the map's
-        keywords do not show.
+        If a cut on zenith angle, event class or time is asked for that the map's keywords do not
+        show, or if the map holds event types that are not asked for.
     """
     remedy = "make the map with that cut, or drop it: counts cannot be cut any more"
     limit, zenith = observed.max_zenith_deg, selection.max_zenith_deg
     if limit is not None and (zenith is None or zenith > limit * (1 + _TOLERANCE)):
         raise InputError(
             where, f"zenith angles up to {zenith}, above max_zenith_deg {limit}", remedy
+        )
+    lowest = min(channel.max_zenith_deg for channel in channels)
+    if selection.known and (zenith is None or zenith > lowest * (1 + _TOLERANCE)):
+        _LOG.warning(
+            "%s holds zenith angles up to %s, above a band's max_zenith_deg %g: the exposure must "
+            "be that of the file",
+            where,
+            "180 deg" if zenith is None else f"{zenith:g} deg",
+            lowest,
         )
     held = selection.class_bits or frozenset()
     asked = observed.event_class_bits
@@ -157,18 +182,31 @@ def check_final(selection: Selection, where: str, observed: ObservedConfig) -> N
         raise InputError(
             where, f"event class bits {sorted(held)}, not event_class_bits {list(asked)}", remedy
         )
-    types = selection.type_bits or frozenset()
-    if observed.event_type_bits and not (types and types <= frozenset(observed.event_type_bits)):
-        raise InputError(
-            where,
-            f"event type bits {sorted(types)}, not event_type_bits "
-            f"{list(observed.event_type_bits)}",
-            remedy,
-        )
+    _check_no_other_types(selection, where, channels)
     if observed.time_range_met_s is not None:
         raise InputError(
             where, f"cannot be cut to time_range_met_s {observed.time_range_met_s}", remedy
         )
+
+
+def _check_no_other_types(selection: Selection, where: str, channels: Sequence[Channel]) -> None:
+    """Check that a map has no event types beside those of its channels."""
+    wanted = _asked_bits(channels)
+    if not selection.known or any(wanted.issuperset(p) for p in PARTITIONS):
+        return
+    held = selection.type_bits
+    if held is None or not held <= wanted:
+        names = sorted({name for channel in channels for name in channel.event_types})
+        raise InputError(
+            where,
+            f"holds {'all event types' if held is None else f'event type bits {sorted(held)}'}, "
+            f"not only {'+'.join(names)}",
+            "make the map of these event types, or set response.event_types to the map's",
+        )
+
+
+def _asked_bits(channels: Sequence[Channel]) -> set[int]:
+    return {bit for channel in channels for bit in type_bits(channel.event_types)}
 
 
 def _check_energy(selection: Selection, where: str, bands: Sequence[Band]) -> None:
@@ -193,17 +231,14 @@ def _check_energy(selection: Selection, where: str, bands: Sequence[Band]) -> No
         _LOG.warning("%s: %s ends inside the last band (%s)", where, text, bands[-1].label)
 
 
-def _check_types(selection: Selection, where: str, asked: Sequence[int]) -> None:
-    held = selection.type_bits
-    if not held or any(held.issuperset(p) for p in EVENT_TYPE_PARTITIONS):
+def _check_types(selection: Selection, where: str, channels: Sequence[Channel]) -> None:
+    held, asked = selection.type_bits, _asked_bits(channels)
+    if not held or any(held.issuperset(p) for p in PARTITIONS):
         return
-    for partition in EVENT_TYPE_PARTITIONS:
-        missing = (set(asked) & set(partition)) - held
-        if missing and held & set(partition):
-            raise InputError(
-                where,
-                f"DSS cut holds event type bits {sorted(held)} only, without {sorted(missing)}",
-                "use a file of all event types or set observed.event_type_bits to what it holds",
-            )
-    if not asked or not held & set(asked):
-        _LOG.warning("%s holds only event type bits %s", where, sorted(held))
+    missing = asked - held
+    if missing:
+        raise InputError(
+            where,
+            f"DSS cut holds event type bits {sorted(held)} only, without {sorted(missing)}",
+            "use a file of all event types or set response.event_types to what it holds",
+        )
