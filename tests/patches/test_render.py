@@ -7,8 +7,14 @@ import pytest
 from geminga.bands import Band, Channel
 from geminga.config import Config, ImageConfig
 from geminga.geometry import from_plane, lon_lat, pixel_solid_angle_sr, tangent_frames, to_plane
-from geminga.patches.psf_lookup import MAX_LEFT_OUT_COUNTS, index_weights, psf_lookup, reach_rad
-from geminga.patches.render import expected_images, render_tangent
+from geminga.patches.psf_lookup import (
+    MAX_LEFT_OUT_COUNTS,
+    index_weights,
+    node_chord2,
+    psf_lookup,
+    reach_rad,
+)
+from geminga.patches.render import _lookup, expected_images, render_tangent
 from geminga.response import BandPsf, build_response, equal_shares
 from geminga.sky.diffuse import DiffuseCounts
 from geminga.sky.sky import Sky
@@ -211,15 +217,17 @@ def test_wrong_number_of_sizes_is_refused(config2: Config) -> None:
 
 def test_lookup_follows_the_psf(hard_psf: BandPsf) -> None:
     lookup = psf_lookup(hard_psf, 0)
-    for radius in (0.003, 0.05, 0.3, 3.0):
-        chord = 2 * np.sin(np.radians(radius) / 2)
-        position = np.sqrt(chord) * lookup.nodes_per_root
-        value = np.interp(
-            position, np.arange(lookup.density_per_sr.shape[1]), lookup.density_per_sr[3]
-        )
+    table = lookup.density_per_sr[3]
+    nodes = node_chord2(len(table))
+    for radius in (0.0001, 0.003, 0.05, 0.3, 3.0, 20.0):
+        chord2 = (2 * np.sin(np.radians(radius) / 2)) ** 2
+        value = _lookup(table, chord2)
+        assert value == pytest.approx(np.interp(chord2, nodes, table), rel=1e-6)
         assert value == pytest.approx(
             np.interp(radius, hard_psf.radius_deg, hard_psf.density_per_sr[0, 3]), rel=0.01
         )
+    assert _lookup(table, 0.0) == table[0]
+    assert _lookup(table, (2 * np.sin(np.radians(31.0) / 2)) ** 2) == 0.0
     low, weight = index_weights(hard_psf, np.array([-5.0, 2.2, 50.0, np.nan]))
     assert low.tolist() == [0, 3, len(hard_psf.spectral_index) - 2, 3]
     assert weight == pytest.approx([0.0, 0.4, 1.0, 0.0])

@@ -11,7 +11,12 @@ from scipy.interpolate import PchipInterpolator
 from geminga.arrays import Float64, Int64
 from geminga.response import BandPsf
 
-NODES = 3072
+FIRST_CHORD2 = 2.0**-30
+"""Squared chord (radian^2) of the first node: 0.0018 deg, where every PSF is flat."""
+NODE_BITS = 6
+"""Nodes per factor of two of the squared chord, as a power of two: 1.1 % of the angle each."""
+BIT_SHIFT = 23 - NODE_BITS
+FIRST_BITS = int(np.float32(FIRST_CHORD2).view(np.int32))
 MAX_LEFT_OUT_COUNTS = 0.005
 """Counts of one source that may be left out beyond its reach."""
 MAX_LEFT_OUT_BACKGROUND = 1e-4
@@ -20,45 +25,47 @@ MAX_LEFT_OUT_BACKGROUND = 1e-4
 
 @dataclass(frozen=True)
 class PsfLookup:
-    """The PSF of one band on a grid that is uniform in the square root of the chord.
+    """The PSF of one channel at nodes that are found without a search or a root.
+
+    The nodes are single-precision numbers whose bit patterns are evenly spaced: straight in the
+    squared chord within each factor of two, and logarithmic from one to the next. The number of a
+    node is ``(bits of float32(chord^2) - FIRST_BITS) >> BIT_SHIFT``.
 
     Attributes
     ----------
-    density_per_sr : Float64 (K, NODES)
+    density_per_sr : Float64 (K, nodes)
         PSF of each spectral index, zero at the end.
-    nodes_per_root : float
-        Node number of a separation is this times the square root of its chord (radian).
     core_rad : Float64 (K,)
         Radius at which the PSF has fallen to half its peak.
     """
 
     density_per_sr: Float64
-    nodes_per_root: float
     core_rad: Float64
+
+
+def node_chord2(count: int) -> Float64:
+    """Return the squared chord of the first nodes, shape (count,)."""
+    bits = FIRST_BITS + (np.arange(count, dtype=np.int32) << BIT_SHIFT)
+    return np.asarray(bits.astype(np.int32).view(np.float32), dtype=np.float64)
 
 
 @lru_cache(maxsize=64)
 def psf_lookup(psf: BandPsf, channel: int) -> PsfLookup:
-    """Resample one channel's PSF on the lookup grid.
-
-    The grid is finest at the core: with 3,072 nodes to 30 deg the spacing is 0.0003 deg at
-    0.01 deg and 0.01 deg at 10 deg.
-    """
-    radius = np.radians(psf.radius_deg)
-    chord = 2.0 * np.sin(np.minimum(radius, np.pi) / 2.0)
-    root_end = np.sqrt(chord[-1])
-    grid = np.linspace(0.0, root_end, NODES)
-    density = np.empty((len(psf.spectral_index), NODES))
+    """Resample one channel's PSF on the lookup nodes."""
+    chord = 2.0 * np.sin(np.minimum(np.radians(psf.radius_deg), np.pi) / 2.0)
+    count = 2 + (int(np.float32(chord[-1] ** 2).view(np.int32)) - FIRST_BITS >> BIT_SHIFT)
+    grid = np.sqrt(node_chord2(count))
+    density = np.empty((len(psf.spectral_index), count))
     core = np.empty(len(density))
     for k, profile in enumerate(psf.density_per_sr[channel]):
         floor = profile.max() * 1e-12
         # Cubic and monotone in the logarithm: straight lines between the PSF's nodes would
         # change its integral by some parts in a thousand.
         spline = PchipInterpolator(np.sqrt(chord), np.log(np.maximum(profile, floor)))
-        density[k] = np.exp(spline(grid))
-        density[k, -1] = 0.0
-        core[k] = grid[np.argmax(density[k] < 0.5 * density[k, 0])] ** 2
-    return PsfLookup(density, (NODES - 1) / root_end, np.maximum(core, 1e-6))
+        density[k] = np.exp(spline(np.sqrt(np.minimum(grid, chord[-1]))))
+        density[k, grid >= chord[-1]] = 0.0
+        core[k] = grid[np.argmax(density[k] < 0.5 * density[k, 0])]
+    return PsfLookup(density, np.maximum(core, 1e-6))
 
 
 def index_weights(psf: BandPsf, spectral_index: Float64) -> tuple[Int64, Float64]:

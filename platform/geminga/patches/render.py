@@ -12,7 +12,13 @@ from geminga.arrays import Float32, Float64, Int64
 from geminga.bands import pixel_sizes
 from geminga.compiled import compiled
 from geminga.geometry import lon_lat, pixel_solid_angle_sr, unit_vectors
-from geminga.patches.psf_lookup import index_weights, psf_lookup, reach_rad
+from geminga.patches.psf_lookup import (
+    BIT_SHIFT,
+    FIRST_BITS,
+    index_weights,
+    psf_lookup,
+    reach_rad,
+)
 from geminga.sky.sky import Sky
 
 SINGLE_POINT_PIXELS = 10.0
@@ -24,6 +30,8 @@ FAINT_SHARE = 0.5
 """Both are this much smaller for sources of fewer counts: 0.3 % of their counts is no error."""
 MAX_CELLS = 10
 FRAMES_AT_ONCE = 64
+BIT_MASK = (1 << BIT_SHIFT) - 1
+BIT_STEP = 1.0 / (1 << BIT_SHIFT)
 
 
 def expected_images(sky: Sky, frames: Float64, size_deg: float) -> tuple[Float32, ...]:
@@ -109,7 +117,6 @@ def render_tangent(
             reach_rad(sky.psf, channel, counts, index, float(density.min())),
             shares,
             lookup.density_per_sr,
-            lookup.nodes_per_root,
             lookup.core_rad,
             low,
             weight,
@@ -130,7 +137,6 @@ def _add_sources(
     reach: Float64,
     shares: Float64,
     table: Float64,
-    nodes_per_root: float,
     core: Float64,
     low: Int64,
     weight: Float64,
@@ -148,6 +154,12 @@ def _add_sources(
     nodes = table.shape[1]
     half_diagonal = np.arctan(half * np.sqrt(2.0))
     psf = np.empty(nodes)
+    chord2_row = np.empty(n)
+    axis = (np.arange(n) + 0.5) * step - half
+    shrink = np.empty((n, n))
+    for row in range(n):
+        for column in range(n):
+            shrink[row, column] = 1.0 / np.sqrt(1.0 + axis[row] ** 2 + axis[column] ** 2)
     for s in range(len(counts)):
         if counts[s] <= 0.0 or reach[s] < 0.0:
             continue
@@ -181,7 +193,7 @@ def _add_sources(
             if not blended:
                 # No farther than a pixel that is kept can reach.
                 farthest = 2.0 * np.sin(min(cap + step, np.pi) / 2.0)
-                last = min(int(np.sqrt(farthest) * nodes_per_root) + 2, nodes)
+                last = min(_node(farthest * farthest) + 2, nodes)
                 for i in range(last):
                     psf[i] = counts[s] * (
                         (1.0 - weight[s]) * table[low[s], i] + weight[s] * table[upper, i]
@@ -192,17 +204,21 @@ def _add_sources(
             first_row, last_row = _extent(sy, sc, cap, half, step, n)
             first_column, last_column = _extent(sx, sc, cap, half, step, n)
             for row in range(first_row, last_row):
-                y = (row + 0.5) * step - half
+                y = axis[row]
+                along = sc + y * sy
                 for column in range(first_column, last_column):
-                    x = (column + 0.5) * step - half
-                    norm = 1.0 / np.sqrt(1.0 + x * x + y * y)
-                    chord2 = 2.0 - 2.0 * (sc + x * sx + y * sy) * norm
+                    chord2_row[column] = (
+                        2.0 - 2.0 * (along + axis[column] * sx) * shrink[row, column]
+                    )
+                for column in range(first_column, last_column):
+                    chord2 = chord2_row[column]
                     if chord2 > chord2_cap:
                         continue
+                    x = axis[column]
                     scale2 = chord2 + softening
                     value = 0.0
                     if scale2 > (SINGLE_POINT_PIXELS * fineness) ** 2:
-                        value = _lookup(psf, chord2, nodes_per_root)
+                        value = _lookup(psf, chord2)
                     else:
                         cells = min(int(np.ceil(CELLS * fineness / np.sqrt(scale2))), MAX_CELLS)
                         for a in range(2 * cells):
@@ -211,20 +227,29 @@ def _add_sources(
                                 xx = x + _gauss_point(b, cells) * step
                                 norm = 1.0 / np.sqrt(1.0 + xx * xx + yy * yy)
                                 chord2 = 2.0 - 2.0 * (sc + xx * sx + yy * sy) * norm
-                                value += _lookup(psf, chord2, nodes_per_root)
+                                value += _lookup(psf, chord2)
                         value /= 4 * cells * cells
                     for year in range(years):
                         image[f, year, row, column] += shares[s, year] * value
 
 
 @compiled
-def _lookup(psf: Float64, chord2: float, nodes_per_root: float) -> float:
-    """Return the PSF at a squared chord from a table uniform in the chord's root; 0 beyond it."""
-    position = np.sqrt(np.sqrt(max(chord2, 0.0))) * nodes_per_root
-    i = int(position)
+def _node(chord2: float) -> int:
+    """Return the number of the node at or below a squared chord; see `PsfLookup`."""
+    return int((np.float32(chord2).view(np.int32) - FIRST_BITS) >> BIT_SHIFT)
+
+
+@compiled
+def _lookup(psf: Float64, chord2: float) -> float:
+    """Return the PSF at a squared chord, linear between the nodes of its table; 0 beyond them."""
+    bits = np.float32(chord2).view(np.int32) - FIRST_BITS
+    if bits <= 0:
+        return float(psf[0])
+    i = bits >> BIT_SHIFT
     if i >= len(psf) - 1:
         return 0.0
-    return float(psf[i] + (position - i) * (psf[i + 1] - psf[i]))
+    part = (bits & BIT_MASK) * BIT_STEP
+    return float(psf[i] + part * (psf[i + 1] - psf[i]))
 
 
 @compiled
