@@ -88,6 +88,11 @@ class SkyConfig(Section):
         description="laws of Galactic classes: refitted with longitude structure, or the thesis' "
         "double Gaussian in latitude",
     )
+    labelled_flux: Positive | None = Field(
+        None,
+        description="photon flux 1-1000 GeV (ph/cm2/s) from which a source is a target and part of "
+        "the truth; all sources if not given",
+    )
     density_factor: Positive = Field(1.0, description="multiplies the mean number of sources")
     max_photon_flux: Positive | None = Field(
         None, description="sources above this photon flux (first band up, ph/cm2/s) are redrawn"

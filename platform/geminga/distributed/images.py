@@ -12,6 +12,7 @@ from geminga.classification.store import load_samples, save_samples
 from geminga.distributed.simulate import StoredSkies
 from geminga.distributed.work import Piece
 from geminga.files import read_parquet
+from geminga.sky.labelled import labelled
 from geminga.sky.observe import draw_photons
 
 
@@ -38,7 +39,7 @@ class ImageWriter:
         if not target.exists():
             sky = self.skies.load(sky_id)
             candidates = read_parquet(Path(str(piece["candidates"])))
-            truth = sky.sources.table
+            truth = labelled(sky.sources.table, config.sky)
             labels = label_candidates(
                 candidates, truth, config.classes, config.evaluation.match_radius_deg
             )

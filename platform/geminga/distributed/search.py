@@ -24,6 +24,7 @@ from geminga.patches.grid import grid_for_sky
 from geminga.patches.observed import counted_records
 from geminga.patches.records import image_columns
 from geminga.patches.store import read_group, write_records
+from geminga.sky.labelled import labelled
 from geminga.sky.observe import draw_photons
 
 
@@ -61,9 +62,8 @@ class Observer:
             photons.save(path)
         if not patches.exists():
             grid = grid_for_sky(config, sky_id)
-            write_records(
-                patches, counted_records(photons, grid, config, sky_id, sky.sources.table)
-            )
+            truth = labelled(sky.sources.table, config.sky)
+            write_records(patches, counted_records(photons, grid, config, sky_id, truth))
         return {"sky_id": sky_id, "photons": len(photons)}
 
 

@@ -23,6 +23,7 @@ from geminga.patches.quantise import quantised
 from geminga.patches.render import expected_images
 from geminga.patches.store import IMAGE_PREFIX
 from geminga.patches.targets import disk_targets
+from geminga.sky.labelled import labelled
 from geminga.sky.sky import Sky
 
 
@@ -94,7 +95,7 @@ def make_records(
     frames = grid.frames[ids]
     images = expected_images(sky, frames, grid.size_deg)
     names = image_columns(config.channels)
-    table = sky.sources.table
+    table = labelled(sky.sources.table, config.sky)
     target = disk_targets(
         frames,
         grid.size_deg,

@@ -25,6 +25,7 @@ from geminga.patches.store import group_sizes
 from geminga.pipeline.runner import Context
 from geminga.pipeline.simulate import sky_ids, test_sky_ids
 from geminga.seeds import Split
+from geminga.sky.labelled import labelled
 from geminga.sky.sky_files import SOURCES_FILE
 from geminga.tables import CANDIDATES, PATCH_DETECTIONS, TRUTH
 
@@ -52,7 +53,7 @@ def truth_of(context: Context, sky: int) -> pd.DataFrame:
     truth = TRUTH.check(read_parquet(path), str(path))
     grid = grid_for_sky(context.config, sky)
     inside = grid.covers(truth["lon_deg"].to_numpy(), truth["lat_deg"].to_numpy()) > 0
-    return truth[inside].reset_index(drop=True)
+    return labelled(truth[inside], context.config.sky).reset_index(drop=True)
 
 
 def run_search_training(context: Context, folder: Path) -> Mapping[str, Any]:
