@@ -8,7 +8,7 @@ the dependence between them (hard sources have high pivots, ...) is kept.
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import norm, rankdata
 
 from geminga.arrays import Float64
@@ -82,8 +82,8 @@ def quantile(u: Float64, probabilities: Float64, values: Float64) -> Float64:
 
 
 def without_noise(
-    values: Float64, errors: Float64, covariate: Float64
-) -> tuple[Float64, Float64, float]:
+    values: Float64, errors: Float64, covariate: Float64, spread_varies: bool = False
+) -> tuple[Float64, Float64, Float64]:
     """Take measurement scatter out of a sample.
 
     The true values are taken as normal with mean ``m = c0 + c1 covariate`` and scatter tau, each
@@ -95,30 +95,41 @@ def without_noise(
     ----------
     values, errors, covariate : array (n,)
         Measurements, their standard errors, and what their mean may depend on.
+    spread_varies : bool
+        Whether ln tau is linear in the covariate too; else tau is the same for all.
 
     Returns
     -------
-    denoised, mean : array (n,)
-        Values with the scatter taken out, and m.
-    tau : float
-        True scatter around m.
+    denoised, mean, tau : array (n,)
+        Values with the scatter taken out, m, and the true scatter around it.
     """
     variance = errors**2
-    design = np.stack([np.ones_like(covariate), covariate - covariate.mean()], axis=1)
+    centred = covariate - covariate.mean()
+    design = np.stack([np.ones_like(centred), centred], axis=1)
 
-    def line(log_tau: float) -> Float64:
-        w = 1.0 / (np.exp(2.0 * log_tau) + variance)
+    def line(tau: Float64) -> Float64:
+        w = 1.0 / (tau**2 + variance)
         normal = (design * w[:, None]).T @ design
         coefficients = np.linalg.lstsq(normal, (design * w[:, None]).T @ values, rcond=None)[0]
         return np.asarray(design @ coefficients)
 
-    def cost(log_tau: float) -> float:
-        total = np.exp(2.0 * log_tau) + variance
-        return float(np.sum((values - line(log_tau)) ** 2 / total + np.log(total)))
-
     scale = float(np.std(values)) or 1.0
-    bounds = (np.log(1e-3 * scale), np.log(2.0 * scale))
-    log_tau = float(minimize_scalar(cost, bounds=bounds, method="bounded").x)
-    mean, tau = line(log_tau), float(np.exp(log_tau))
+    lowest, highest = np.log(1e-3 * scale), np.log(2.0 * scale)
+
+    def spread(log_tau: float, slope: float) -> Float64:
+        return np.asarray(np.exp(np.clip(log_tau + slope * centred, lowest, highest)))
+
+    def cost(log_tau: float, slope: float = 0.0) -> float:
+        tau = spread(log_tau, slope)
+        total = tau**2 + variance
+        return float(np.sum((values - line(tau)) ** 2 / total + np.log(total)))
+
+    log_tau = float(minimize_scalar(cost, bounds=(lowest, highest), method="bounded").x)
+    slope = 0.0
+    if spread_varies:
+        best = minimize(lambda x: cost(x[0], x[1]), [log_tau, 0.0], method="Nelder-Mead").x
+        log_tau, slope = float(best[0]), float(best[1])
+    tau = spread(log_tau, slope)
+    mean = line(tau)
     shrink = tau / np.sqrt(tau**2 + variance)
     return mean + shrink * (values - mean), mean, tau

@@ -161,7 +161,7 @@ def _membership(
         for name in names:
             own = rows[(weight[name] == 1.0) & rows["PL_Index"].notna()]
             _, mean, tau = without_noise(*power_law_index(own), np.zeros(len(own)))
-            shape.append((mean[0], tau))
+            shape.append((float(mean[0]), float(tau[0])))
         for name, posterior in zip(names, _posterior(index, error, shape), strict=True):
             weight[name][uncertain.to_numpy()] = posterior
     return weight

@@ -32,7 +32,9 @@ def log_parabola_parameters(own: pd.DataFrame) -> dict[str, Float64]:
     own = own[own["PL_Index"].notna() & (own["LP_beta"] < _BETA_LIMIT) & own["LP_Index"].notna()]
     log_flux = np.log10(own["Flux1000"].to_numpy())
     raw_beta, beta_error = own["LP_beta"].to_numpy(), _error(own["Unc_LP_beta"])
-    beta = np.maximum(without_noise(raw_beta, beta_error, log_flux)[0], 0.0)
+    # Faint sources' beta scatter by more than their errors say, bright ones' do not.
+    beta = without_noise(raw_beta, beta_error, log_flux, spread_varies=True)[0]
+    beta = np.maximum(beta, 0.0)
     index = without_noise(*power_law_index(own), log_flux)[0]
     sharp = beta_error < 0.1
     excess = (own["PL_Index"] - own["LP_Index"]).to_numpy()[sharp]
