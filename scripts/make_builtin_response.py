@@ -2,13 +2,15 @@
 
     python scripts/make_builtin_response.py [FOLDER] [OUTPUT]
 
-FOLDER (GEMINGA_DATA, else ../shared/data) holds irfs/psf_*, irfs/aeff_* (fermi-lat/irfs, BSD-3) and
-exposure/fermi_3fhl_exposure_cube_hpx.fits.gz (gammapy-fermi-lat-data, the cube of the 3FHL
+FOLDER (GEMINGA_DATA, else ../shared/data) holds irfs/psf_*, aeff_*, edisp_* (fermi-lat/irfs, BSD-3)
+and exposure/fermi_3fhl_exposure_cube_hpx.fits.gz (gammapy-fermi-lat-data, the cube of the 3FHL
 catalogue). OUTPUT is the table inside the package. The same inputs give the same bytes.
 
-What is stored: for each class and event type the effective area and PSF averaged over the
-incidence angles of survey mode; the 10 GeV exposure against declination; and the part of the
-calendar time that is livetime, which makes the mean exposure at 10 GeV that of the 3FHL cube.
+What is stored: for each class and event type the effective area and PSF averaged over four ranges
+of incidence angle as survey mode sees them (ten years, zenith below 105 deg), and the energy
+dispersion averaged over all angles where there is a file of it; the 10 GeV exposure against
+declination; and the part of the calendar time that is livetime, which makes the mean exposure at
+10 GeV that of the 3FHL cube.
 """
 
 from __future__ import annotations
@@ -23,11 +25,17 @@ from astropy.io import fits
 
 from geminga.files import atomic
 from geminga.response.average import first_psf_node, mean_area, mean_density
-from geminga.response.builtin import TABLE, BuiltinTables, encode
+from geminga.response.builtin import ANGLE_RANGES, TABLE, BuiltinTables, angle_range, encode
 from geminga.response.caldb import EVENT_TYPE_FILES, open_fits, read_area, read_king
+from geminga.response.dispersion import average_dispersion, read_dispersion
 from geminga.response.exposure import interpolate_energy
 from geminga.response.king import scale_rad
-from geminga.response.survey import survey_profile
+from geminga.response.survey import (
+    SECONDS_PER_YEAR,
+    ObservingProfile,
+    rocking_between,
+    survey_profile,
+)
 
 CLASSES = (
     "P8R2_ULTRACLEANVETO_V6",
@@ -66,30 +74,54 @@ def declination_pattern(cube: Path) -> tuple[np.ndarray, np.ndarray, float, floa
     return significant(centres), significant(pattern), float(first.mean()), elapsed
 
 
+def _at_reference(areas: np.ndarray, energy: np.ndarray) -> np.ndarray:
+    """Return the areas (G,) at the reference energy from those (G, A) at all energies."""
+    return interpolate_energy(areas.T, energy, np.array([REFERENCE_MEV]))[0]
+
+
+def ranges_of(profile: ObservingProfile) -> list[ObservingProfile]:
+    """Return the profile cut to each range of incidence angle, the time in each adding up to 1."""
+    number = angle_range(profile.centres)
+    shares = [np.where(number == g, profile.share, 0.0) for g in range(ANGLE_RANGES)]
+    return [ObservingProfile(profile.edges, share / share.sum()) for share in shares]
+
+
 def derive(folder: Path) -> BuiltinTables:
     """Average every class and event type."""
     profile, irfs = survey_profile(), folder / "irfs"
-    names, areas, scalings, profiles = [], [], [], []
+    ranges = ranges_of(profile)
+    names, areas, scalings, profiles, dispersions = [], [], [], [], {}
     for irf in CLASSES:
-        for event_type in EVENT_TYPE_FILES:
+        for event_type, partition in EVENT_TYPE_FILES.items():
             king, area = read_king(irfs, irf, event_type), read_area(irfs, irf, event_type)
             first = first_psf_node(king)
-            energy, area_cm2 = mean_area(area, profile)
             rows = []
             for number in range(first, len(king.energy_mev)):
                 scale = float(scale_rad(king.scaling, king.energy_mev[number]))
                 radius = np.degrees(SCALED_ANGLE * scale)
-                rows.append(np.log(mean_density(king, area, profile, number, radius) * scale**2))
+                rows.append(
+                    [
+                        np.log(mean_density(king, area, part, number, radius) * scale**2)
+                        for part in ranges
+                    ]
+                )
             names.append(f"{irf}/{event_type}")
-            areas.append(significant(area_cm2))
+            energy = mean_area(area, profile)[0]
+            areas.append(significant(np.array([mean_area(area, part)[1] for part in ranges])))
             scalings.append(king.scaling)
-            profiles.append(rows)
+            profiles.append(np.swapaxes(rows, 0, 1))
+            if (irfs / f"edisp_{irf}_{partition}.fits").is_file():
+                file = read_dispersion(irfs, irf, event_type)
+                dispersions[names[-1]] = average_dispersion(file, area, profile)
     sine, pattern, mean_exposure, elapsed = declination_pattern(folder / CUBE)
-    at_reference = sum(
-        interpolate_energy(areas[names.index(f"{CUBE_CLASS}/{t}")][:, None], energy, REFERENCE_MEV)
-        for t in ("FRONT", "BACK")
-    )
+    both = [f"{CUBE_CLASS}/{t}" for t in ("FRONT", "BACK")]
+    cube_profile = survey_profile(rocking_between(0.0, elapsed / SECONDS_PER_YEAR))
+    time = np.bincount(angle_range(cube_profile.centres), cube_profile.share, ANGLE_RANGES)
+    at_reference = sum(time @ _at_reference(areas[names.index(n)], energy) for n in both)
     livetime = mean_exposure / (float(np.sum(at_reference)) * elapsed)
+    shape = sum(
+        read_area(irfs, CUBE_CLASS, t).at(REFERENCE_MEV, profile.centres) for t in ("FRONT", "BACK")
+    )
     return BuiltinTables(
         names=tuple(names),
         area_energy_mev=significant(energy),
@@ -98,11 +130,15 @@ def derive(folder: Path) -> BuiltinTables:
         scaling=significant(np.array(scalings)),
         scaled_angle=significant(SCALED_ANGLE, 8),
         ln_profile=np.array(profiles),
+        dispersion_names=tuple(dispersions),
+        dispersion_energy_mev=significant(next(iter(dispersions.values())).energy_mev),
+        ln_ratio=np.array([table.ln_ratio for table in dispersions.values()]),
         sin_declination=sine,
         pattern=pattern,
+        area_shape=significant(np.asarray(shape) / np.max(shape)),
         livetime_share=float(f"{livetime:.5f}"),
-        origin="fermi-lat/irfs psf_* and aeff_* files, averaged over survey-mode incidence angles; "
-        "declination pattern and livetime of the 3FHL exposure cube at 10 GeV",
+        origin="fermi-lat/irfs psf_*, aeff_* and edisp_* files, averaged over survey-mode incidence "
+        "angles; declination pattern and livetime of the 3FHL exposure cube at 10 GeV",
     )
 
 

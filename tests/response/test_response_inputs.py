@@ -17,7 +17,8 @@ from geminga.config import Config, ImageConfig, ResponseConfig
 from geminga.errors import InputError
 from geminga.response import Response, build_response
 from geminga.response.caldb import check_event_types
-from geminga.response.exposure import map_centres, read_exposure_cube
+from geminga.response.cube import read_exposure_cube
+from geminga.response.exposure import map_centres
 
 NSIDE = 8
 NPIX = 12 * NSIDE**2

@@ -223,9 +223,10 @@ def test_wide_energies_and_a_single_band() -> None:
 
 
 def test_exposure_scales_with_time_and_follows_declination(thesis: Response) -> None:
+    # Twenty years rock to 35 deg for half the share of the time.
     double = build_response(configure(duration_years=20.0))
     np.testing.assert_allclose(
-        double.exposures[0].mean(), 2 * thesis.exposures[3].mean(), rtol=1e-6
+        double.exposures[0].mean(), 2 * thesis.exposures[3].mean(), rtol=3e-3
     )
     # North celestial pole against the celestial equator (l, b of declination 90 and of RA 0, dec 0).
     pole, equator = thesis.exposures[0].at(np.array([122.93, 96.34]), np.array([27.13, -60.19]))[30]

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 
+import healpy
 import numpy as np
 
 from geminga.arrays import Float64
 from geminga.bands import Channel
-from geminga.config import Config, data_path
-from geminga.response.average import TypeResponse, caldb_types
-from geminga.response.builtin import builtin_types, load_tables, pattern_exposure
-from geminga.response.caldb import check_event_types
-from geminga.response.exposure import (
-    Exposure,
-    check_energy_range,
-    interpolate_energy,
-    read_exposure_cube,
-)
-from geminga.response.nodes import EnergyNodes, band_nodes
-from geminga.response.psf import BandPsf, PsfTable, average_channels, combine_types
-from geminga.response.survey import survey_profile
-from geminga.response.yearly import YearShare, equal_shares
+from geminga.config import Config
+from geminga.response.exposure import Exposure, check_energy_range, interpolate_energy
+from geminga.response.nodes import EnergyNodes, band_nodes, dispersed_nodes
+from geminga.response.psf import BandPsf, PsfTable, average_channels
+from geminga.response.selection import Selection, check_selections, read_selection
+from geminga.response.yearly import YearShare, year_shares
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +40,7 @@ class Response:
     year_share : YearShare
         How the exposure is shared among the time bins.
     origin : dict of str to str
-        Where effective area, PSF and exposure come from.
+        Where effective area, PSF, exposure, energy dispersion and the shares come from.
     """
 
     channels: tuple[Channel, ...]
@@ -57,12 +51,28 @@ class Response:
     year_share: YearShare
     origin: dict[str, str]
 
+    @cached_property
+    def _node_maps(self) -> tuple[Float64, ...]:
+        # Exposure (npix, N) at each channel's nodes: one gather per direction reads all energies.
+        return tuple(
+            np.ascontiguousarray(
+                interpolate_energy(
+                    exposure.maps_cm2_s.astype(np.float64), exposure.energy_mev, nodes.energy_mev
+                ).T
+            )
+            for exposure, nodes in zip(self.exposures, self.nodes, strict=True)
+        )
+
     def exposure_at_nodes(self, channel: int, lon: Float64, lat: Float64) -> Float64:
         """Return a channel's exposure in cm2 s at its energy nodes and directions, (N, n)."""
-        exposure = self.exposures[channel]
-        return interpolate_energy(
-            exposure.at(lon, lat), exposure.energy_mev, self.nodes[channel].energy_mev
+        maps = self._node_maps[channel]
+        pixels, weights = healpy.get_interp_weights(
+            self.exposures[channel].nside, np.atleast_1d(lon), np.atleast_1d(lat), lonlat=True
         )
+        result = np.zeros((pixels.shape[1], maps.shape[1]))
+        for corner, weight in zip(pixels, weights, strict=True):
+            result += weight[:, None] * maps[corner]
+        return result.T
 
 
 def build_response(config: Config) -> Response:
@@ -71,7 +81,7 @@ def build_response(config: Config) -> Response:
     Parameters
     ----------
     config : Config
-        Its section ``response`` and its bands are used.
+        Its section ``response``, its bands, and the number of time bins are used.
 
     Raises
     ------
@@ -79,58 +89,55 @@ def build_response(config: Config) -> Response:
         If a file is missing or unsound, the class or event type is unknown, or a band lies
         outside the energies of the exposure.
     """
-    parts: dict[tuple[str, ...], tuple[Exposure, PsfTable, str]] = {}
+    check_selections(config)
+    parts: dict[tuple[tuple[str, ...], float], Selection] = {}
     for channel in config.channels:
-        if channel.event_types not in parts:
-            parts[channel.event_types] = _selection(config, channel.event_types)
-    exposures = tuple(parts[c.event_types][0] for c in config.channels)
-    tables = tuple(parts[c.event_types][1] for c in config.channels)
-    nodes = tuple(band_nodes(channel) for channel in config.channels)
-    for exposure, channel in zip(exposures, config.channels, strict=True):
-        check_energy_range(exposure.energy_mev, channel.emin_gev * 1e3, channel.emax_gev * 1e3)
-    origins = [origin for _, _, origin in parts.values()]
+        key = (channel.event_types, channel.max_zenith_deg)
+        if key not in parts:
+            parts[key] = read_selection(config, *key)
+    chosen = [parts[c.event_types, c.max_zenith_deg] for c in config.channels]
+    nodes = tuple(_nodes(c, part) for c, part in zip(config.channels, chosen, strict=True))
+    exposures = _extended(chosen, nodes)
+    tables = tuple(part.psf for part in chosen)
+    shares = year_shares(config, exposures)
+    origin = {
+        "psf": "; ".join(dict.fromkeys(part.origin for part in parts.values())),
+        "exposure": "; ".join(dict.fromkeys(e.origin for e in exposures)),
+        "years": shares.origin,
+    }
+    dispersions = [part.dispersion.origin for part in parts.values() if part.dispersion]
+    if dispersions:
+        origin["dispersion"] = "; ".join(dict.fromkeys(dispersions))
     return Response(
         channels=config.channels,
         exposures=exposures,
         nodes=nodes,
         psf=average_channels(tables, exposures, nodes),
         psf_tables=tables,
-        year_share=equal_shares(config.sky.years),
-        origin={
-            "psf": "; ".join(origins),
-            "exposure": "; ".join(dict.fromkeys(e.origin for e in exposures)),
-        },
+        year_share=shares,
+        origin=origin,
     )
 
 
-def _selection(config: Config, event_types: tuple[str, ...]) -> tuple[Exposure, PsfTable, str]:
-    """Return exposure, PSF and origin of one selection of event types."""
-    settings = config.response
-    check_event_types(event_types)
-    types, origin = _types(config, event_types)
-    if settings.exposure_cube is None:
-        exposure_origin = f"built-in pattern in declination, {settings.duration_years:g} yr, times area of {origin}"
-        log.info("no response.exposure_cube: %s", exposure_origin)
-        exposure = pattern_exposure(
-            types, settings.duration_years, settings.exposure_nside, exposure_origin
-        )
-    else:
-        cube = settings.exposure_cube
-        name = cube if isinstance(cube, str) else cube["+".join(event_types)]
-        exposure = read_exposure_cube(data_path(config, name), settings.exposure_nside)
-    return exposure, combine_types(types, origin), origin
+def _nodes(channel: Channel, part: Selection) -> EnergyNodes:
+    check_energy_range(part.exposure.energy_mev, channel.emin_gev * 1e3, channel.emax_gev * 1e3)
+    if part.dispersion is None:
+        return band_nodes(channel)
+    return dispersed_nodes(channel, part.dispersion.inside, part.dispersion.area)
 
 
-def _types(config: Config, event_types: tuple[str, ...]) -> tuple[list[TypeResponse], str]:
-    settings = config.response
-    selection = f"{settings.irf} {'+'.join(event_types)}"
-    if settings.caldb is None:
-        types = builtin_types(settings.irf, event_types)
-        log.info("no response.caldb: the built-in tables of %s stand in", selection)
-        return types, f"built-in {selection} ({load_tables().origin})"
-    folder = data_path(config, settings.caldb)
-    types = caldb_types(folder, settings.irf, event_types, survey_profile())
-    return types, f"CALDB {selection} from {settings.caldb}"
+def _extended(chosen: list[Selection], nodes: tuple[EnergyNodes, ...]) -> tuple[Exposure, ...]:
+    """Return each channel's exposure, reaching over all its nodes; equal ones stay one object."""
+    spans: dict[int, tuple[float, float]] = {}
+    for part, node in zip(chosen, nodes, strict=True):
+        if part.dispersion is not None:
+            low, high = spans.get(id(part), (np.inf, 0.0))
+            first, last = float(node.energy_mev[0]), float(node.energy_mev[-1])
+            spans[id(part)] = (min(low, first), max(high, last))
+    made = {
+        id(part): part.exposure.reaching(*spans[id(part)]) for part in chosen if id(part) in spans
+    }
+    return tuple(made.get(id(part), part.exposure) for part in chosen)
 
 
 def band_exposure(

@@ -135,14 +135,14 @@ def read_king(folder: Path, irf: str, event_type: str) -> KingTable:
     """
     path = caldb_file(folder, "psf", irf, EVENT_TYPE_FILES[event_type])
     with open_fits(path, "use the psf_* file of the LAT calibration database") as hdus:
-        table = _table(hdus, f"RPSF_{event_type}", path)
-        energy, costheta = _axes(table, path)
+        table = read_table(hdus, f"RPSF_{event_type}", path)
+        energy, costheta = read_axes(table, path)
         parameters = {
-            name: _column(table, name, path).reshape(len(costheta), len(energy))
+            name: read_column(table, name, path).reshape(len(costheta), len(energy))
             for name in PARAMETERS
         }
-        scale = _column(
-            _table(hdus, f"PSF_SCALING_PARAMS_{event_type}", path), "PSFSCALE", path
+        scale = read_column(
+            read_table(hdus, f"PSF_SCALING_PARAMS_{event_type}", path), "PSFSCALE", path
         ).ravel()
     return KingTable(
         event_type,
@@ -166,13 +166,14 @@ def read_area(folder: Path, irf: str, event_type: str) -> AreaTable:
     """
     path = caldb_file(folder, "aeff", irf, EVENT_TYPE_FILES[event_type])
     with open_fits(path, "use the aeff_* file of the LAT calibration database") as hdus:
-        table = _table(hdus, f"EFFECTIVE AREA_{event_type}", path)
-        energy, costheta = _axes(table, path)
-        area = _column(table, "EFFAREA", path).reshape(len(costheta), len(energy))
+        table = read_table(hdus, f"EFFECTIVE AREA_{event_type}", path)
+        energy, costheta = read_axes(table, path)
+        area = read_column(table, "EFFAREA", path).reshape(len(costheta), len(energy))
     return AreaTable(event_type, energy, costheta, area * CM2_PER_M2)
 
 
-def _table(hdus: Any, name: str, path: Path) -> Any:
+def read_table(hdus: Any, name: str, path: Path) -> Any:
+    """Return the data of a named table of an open file, or raise InputError."""
     for hdu in hdus:
         if hdu.name == name:
             return hdu.data
@@ -183,7 +184,8 @@ def _table(hdus: Any, name: str, path: Path) -> Any:
     )
 
 
-def _column(table: Any, name: str, path: Path) -> Float64:
+def read_column(table: Any, name: str, path: Path) -> Float64:
+    """Return a column's first row as numbers, or raise InputError if it is not there or not finite."""
     if name not in table.names:
         raise InputError(
             str(path), f"has no column {name}", f"columns there: {', '.join(table.names)}"
@@ -194,9 +196,10 @@ def _column(table: Any, name: str, path: Path) -> Float64:
     return values
 
 
-def _axes(table: Any, path: Path) -> tuple[Float64, Float64]:
-    energy = np.sqrt(_column(table, "ENERG_LO", path) * _column(table, "ENERG_HI", path))
-    costheta = 0.5 * (_column(table, "CTHETA_LO", path) + _column(table, "CTHETA_HI", path))
+def read_axes(table: Any, path: Path) -> tuple[Float64, Float64]:
+    """Return bin centres in energy (MeV, geometric) and cos theta, or raise InputError."""
+    energy = np.sqrt(read_column(table, "ENERG_LO", path) * read_column(table, "ENERG_HI", path))
+    costheta = 0.5 * (read_column(table, "CTHETA_LO", path) + read_column(table, "CTHETA_HI", path))
     for name, values in (("ENERG", energy), ("CTHETA", costheta)):
         if len(values) < 2 or np.any(np.diff(values) <= 0):
             raise InputError(str(path), f"axis {name} does not rise", "fetch the file anew")

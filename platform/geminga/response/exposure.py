@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import healpy
 import numpy as np
@@ -13,13 +11,11 @@ import numpy as np
 from geminga.arrays import Float32, Float64
 from geminga.errors import InputError
 from geminga.geometry import lon_lat, unit_vectors
-from geminga.response.caldb import open_fits
 
 log = logging.getLogger(__name__)
 
-FRAMES = {"GAL": "G", "G": "G", "EQU": "C", "CEL": "C", "C": "C"}
-FRAME_NAMES = {"G": "Galactic", "C": "equatorial"}
-REMEDY = "use a HEALPix cube written by gtexpcube2"
+# Energy dispersion asks for true energies beyond a cube's: at most this factor is extrapolated.
+MOST_EXTRAPOLATION = 3.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,46 @@ class Exposure:
         for corner, weight in zip(pixels, weights, strict=True):
             result += weight * self.maps_cm2_s[:, corner]
         return result
+
+    def reaching(self, low_mev: float, high_mev: float) -> Exposure:
+        """Return the exposure extended to a span of energies, itself if it covers them.
+
+        Beyond the first and last energy it goes on along the last two maps, log-log, at most by a
+        factor of `MOST_EXTRAPOLATION`.
+
+        Raises
+        ------
+        InputError
+            If the span reaches further than that.
+        """
+        first, last = float(self.energy_mev[0]), float(self.energy_mev[-1])
+        if low_mev >= first and high_mev <= last:
+            return self
+        if low_mev < first / MOST_EXTRAPOLATION or high_mev > last * MOST_EXTRAPOLATION:
+            raise InputError(
+                "response.energy_dispersion",
+                f"photons of {low_mev / 1e3:.3g} to {high_mev / 1e3:.3g} GeV spill into the bands "
+                f"and the exposure has {first / 1e3:g} to {last / 1e3:g} GeV",
+                f"at most a factor of {MOST_EXTRAPOLATION:g} is extrapolated: give an exposure of "
+                "more energies, or narrower bands",
+            )
+        logs = np.log(np.maximum(self.maps_cm2_s.astype(np.float64), 1e-30))
+        x = np.log(self.energy_mev)
+        energies, rows = [self.energy_mev], [logs]
+        for end, inner, target in ((0, 1, low_mev), (-1, -2, high_mev)):
+            if (end == 0 and target < first) or (end == -1 and target > last):
+                slope = (logs[end] - logs[inner]) / (x[end] - x[inner])
+                row = (logs[end] + slope * (np.log(target) - x[end]))[None]
+                at = 0 if end == 0 else len(rows)
+                rows.insert(at, row)
+                energies.insert(at, np.array([target]))
+        text = f"extrapolated from {first / 1e3:g}-{last / 1e3:g} to {low_mev / 1e3:.3g}-{high_mev / 1e3:.3g} GeV"
+        log.info("exposure (%s) is %s for energy dispersion", self.origin, text)
+        return Exposure(
+            np.concatenate(energies),
+            np.exp(np.concatenate(rows)).astype(np.float32),
+            f"{self.origin}, {text}",
+        )
 
     def mean(self) -> Float64:
         """Return the sky-averaged exposure in cm2 s, shape (E,)."""
@@ -112,110 +148,3 @@ def map_centres(nside: int) -> tuple[Float64, Float64]:
     """Return Galactic longitude and latitude of every RING pixel."""
     lon, lat = healpy.pix2ang(nside, np.arange(healpy.nside2npix(nside)), lonlat=True)
     return np.asarray(lon), np.asarray(lat)
-
-
-def read_exposure_cube(path: Path, nside: int) -> Exposure:
-    """Read a gtexpcube2 HEALPix cube and turn it to Galactic RING.
-
-    gtexpcube2 writes no COORDSYS; of equatorial cubes it says RADECSYS and EQUINOX, of Galactic
-    ones nothing (the published 3FHL and 2FHL cubes are one of each). Exposure of a survey follows
-    declination, and a cube without COORDSYS that contradicts its header there is refused.
-
-    Parameters
-    ----------
-    path : Path
-        File with the tables HPXEXPOSURES (one column per energy) and ENERGIES.
-    nside : int
-        Resolution wanted.
-
-    Raises
-    ------
-    InputError
-        If the file is unsound, lacks a table, or its frame, ordering, size or values are wrong.
-    """
-    with open_fits(path, REMEDY) as hdus:
-        names = [hdu.name for hdu in hdus]
-        for name in ("HPXEXPOSURES", "ENERGIES"):
-            if name not in names:
-                raise InputError(str(path), f"has no table {name}", REMEDY)
-        table = hdus["HPXEXPOSURES"]
-        energy = np.asarray(hdus["ENERGIES"].data.field(0), dtype=np.float64)
-        maps = np.array([table.data[c] for c in table.columns.names], dtype=np.float64)
-        header = table.header.copy()
-    _check_cube(path, maps, energy, header)
-    nested = header["ORDERING"].strip().upper() == "NESTED"
-    lon, lat = map_centres(nside)
-    if _frame(path, maps[0], nested, header) == "C":
-        lon, lat = galactic_to_equatorial(lon, lat)
-    turned = [healpy.get_interp_val(m, lon, lat, nest=nested, lonlat=True) for m in maps]
-    return Exposure(energy, np.asarray(turned, dtype=np.float32), f"gtexpcube2 cube {path.name}")
-
-
-def _check_cube(path: Path, maps: Float64, energy: Float64, header: Any) -> None:
-    ordering = str(header.get("ORDERING", "missing")).strip().upper()
-    if ordering not in ("RING", "NESTED"):
-        raise InputError(str(path), f"ORDERING is {ordering!r}", "it must be RING or NESTED")
-    if maps.shape[0] != len(energy) or len(energy) < 2 or np.any(np.diff(energy) <= 0):
-        raise InputError(
-            str(path),
-            f"{maps.shape[0]} maps for {len(energy)} energies",
-            "there must be one map per energy, rising, two at least",
-        )
-    if not healpy.isnpixok(maps.shape[1]) or (
-        header.get("NSIDE", 0) and maps.shape[1] != 12 * int(header["NSIDE"]) ** 2
-    ):
-        raise InputError(
-            str(path),
-            f"{maps.shape[1]} pixels do not make a whole sky of NSIDE {header.get('NSIDE')}",
-            REMEDY,
-        )
-    if not np.all(np.isfinite(maps)) or not np.all(np.isfinite(energy)):
-        raise InputError(str(path), "holds NaN", "make the cube anew")
-    if np.any(maps < 0) or energy[0] <= 0:
-        raise InputError(str(path), "holds negative exposures or energies", "make the cube anew")
-
-
-def _frame(path: Path, first: Float64, nested: bool, header: Any) -> str:
-    """Return 'G' or 'C', from the header, checked against the map."""
-    named = header.get("COORDSYS")
-    if named is not None and str(named).strip().upper() not in FRAMES:
-        raise InputError(str(path), f"COORDSYS is {named!r}", "it must be GAL or EQU (CEL)")
-    looks = _apparent_frame(first, nested)
-    if named is not None:
-        frame = FRAMES[str(named).strip().upper()]
-        if looks not in (None, frame):
-            log.warning(
-                "%s: COORDSYS is %s but exposure follows declination only otherwise",
-                path.name,
-                named,
-            )
-        return frame
-    frame = "C" if "RADECSYS" in header or "EQUINOX" in header else "G"
-    if looks not in (None, frame):
-        raise InputError(
-            str(path),
-            f"has no COORDSYS, its header suggests {FRAME_NAMES[frame]} and its map the other",
-            f"set COORDSYS (to {'EQU' if looks == 'C' else 'GAL'} if the map is right)",
-        )
-    log.info("%s has no COORDSYS: taken as %s", path.name, FRAME_NAMES[frame])
-    return frame
-
-
-def _apparent_frame(first: Float64, nested: bool) -> str | None:
-    """Return the frame in which exposure follows declination, None if neither stands out."""
-    nside = int(healpy.npix2nside(first.size))
-    sky = healpy.reorder(first, n2r=True) if nested else first
-    lon, lat = map_centres(nside)
-    if_equatorial = _scatter(sky, lat)
-    if_galactic = _scatter(sky, galactic_to_equatorial(lon, lat)[1])
-    if if_equatorial < 0.5 * if_galactic:
-        return "C"
-    return "G" if if_galactic < 0.5 * if_equatorial else None
-
-
-def _scatter(sky: Float64, latitude_deg: Float64) -> float:
-    """Return the mean variance of a map within bins of latitude."""
-    bins = np.clip(((np.sin(np.radians(latitude_deg)) + 1.0) * 20.0).astype(int), 0, 39)
-    count = np.maximum(np.bincount(bins, minlength=40), 1)
-    mean = np.bincount(bins, sky, 40) / count
-    return float(np.mean((sky - mean[bins]) ** 2))
