@@ -142,6 +142,17 @@ TRUTH = Table(
 )
 """Simulated sources of one sky; yearly variations are a separate array (sources, years)."""
 
+EXTENDED = Table(
+    "extended",
+    (
+        Column("name", "str", "", "name in the list of extended sources"),
+        *_POSITION,
+        Column("radius_deg", "float64", "deg", "semi-major axis; 95 % of a Gaussian"),
+        Column("s1", "float64", "cm-2 s-1", "photon flux 1-1000 GeV; NaN if not known"),
+    ),
+)
+"""Extended sources of a sky: no points to be found, but not empty sky either."""
+
 CANDIDATES = Table(
     "candidates",
     (

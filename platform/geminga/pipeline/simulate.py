@@ -19,7 +19,7 @@ from geminga.patches.store import write_records
 from geminga.pipeline.runner import Context
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
-from geminga.sky.diffuse import BUILTIN, diffuse_counts, model_names
+from geminga.sky.diffuse import diffuse_counts, diffuse_files
 from geminga.sky.ft1 import read_events
 from geminga.sky.healpix import read_counts
 
@@ -52,10 +52,9 @@ def sky_input_files(config: Config) -> Sequence[Path]:
     """Return the files the response and the diffuse emission are read from."""
     cube = config.response.exposure_cube
     names = list(cube.values()) if isinstance(cube, dict) else [cube]
-    names += [*config.response.yearly_exposure, config.sky.fine_structure, config.sky.extended]
-    models = (part for model in model_names(config) for part in model.split("+"))
-    names += [n for n in (*models, config.sky.isotropic) if n != BUILTIN]
     files = [data_path(config, name) for name in names if name is not None]
+    files += [data_path(config, name) for name in config.response.yearly_exposure]
+    files += [*diffuse_files(config), *population_files(config)]
     if config.response.caldb is not None:
         folder = data_path(config, config.response.caldb)
         files += sorted(folder.glob(f"*{config.response.irf}*.fits"))

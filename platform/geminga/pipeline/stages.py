@@ -17,7 +17,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "response",
         simulate.run_response,
-        settings=("bands", "response", "sky"),
+        settings=_SKY_SETTINGS,
         input_files=simulate.sky_input_files,
     ),
     Stage(

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import healpy
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from geminga.arrays import Float32, Float64, Int64
+from geminga import tables
+from geminga.arrays import Float32, Float64
 from geminga.bands import edges_mev
 from geminga.classes import DIFFUSE_COMPONENTS, EXTENDED, INTERSTELLAR, ISOTROPIC
 from geminga.config import Config, data_path
 from geminga.errors import InputError
 from geminga.files import atomic
-from geminga.response import Response, interpolate_energy
+from geminga.response import Response
+from geminga.sky.depth import isotropic_left
 from geminga.sky.diffuse_models import (
     Interstellar,
     Isotropic,
@@ -26,10 +30,17 @@ from geminga.sky.diffuse_models import (
     check_range,
     read_isotropic,
 )
+from geminga.sky.extended import read_extended, template_paths
+from geminga.sky.extended_maps import extended_counts
+from geminga.sky.folding import convolve, interstellar_integrals, isotropic_integral
 from geminga.sky.mapcube import MapCube
+from geminga.sky.population import load_population
+from geminga.sky.templates import is_template, read_template, template_files, template_model
 
 _LOG = logging.getLogger(__name__)
 BUILTIN = "builtin"
+_ARRAYS = ("interstellar", "models", "isotropic", "isotropic_left", "extended", "origin")
+_ROW = "extended_"
 PSF_INDEX = 2.4
 """Spectral index of interstellar emission for the choice of its PSF."""
 
@@ -52,6 +63,8 @@ class DiffuseCounts:
     nside : int
     origin : dict
         Origin of each component.
+    extended_sources : DataFrame
+        Table EXTENDED of the sources in `extended`.
     """
 
     interstellar: Float32
@@ -61,6 +74,7 @@ class DiffuseCounts:
     extended: Float32
     nside: int
     origin: dict[str, str]
+    extended_sources: pd.DataFrame = field(default_factory=tables.EXTENDED.empty)
 
     @classmethod
     def of_maps(cls, interstellar: Float32, isotropic: Float32) -> DiffuseCounts:
@@ -89,16 +103,18 @@ class DiffuseCounts:
 
     def save(self, path: Path) -> None:
         """Write the maps as one npz file."""
+        content: dict[str, NDArray[Any]] = {
+            "interstellar": self.interstellar,
+            "models": np.array(self.models),
+            "isotropic": self.isotropic,
+            "isotropic_left": self.isotropic_left,
+            "extended": self.extended,
+            "origin": np.array([self.origin[name] for name in DIFFUSE_COMPONENTS]),
+        }
+        for name in tables.EXTENDED.names:
+            content[f"{_ROW}{name}"] = _plain(self.extended_sources[name])
         with atomic(path) as temporary, temporary.open("wb") as stream:
-            np.savez(
-                stream,
-                interstellar=self.interstellar,
-                models=np.array(self.models),
-                isotropic=self.isotropic,
-                isotropic_left=self.isotropic_left,
-                extended=self.extended,
-                origin=np.array([self.origin[name] for name in DIFFUSE_COMPONENTS]),
-            )
+            np.savez(stream, allow_pickle=False, **content)
 
     @classmethod
     def load(cls, path: Path) -> DiffuseCounts:
@@ -109,7 +125,8 @@ class DiffuseCounts:
         InputError
             If the file is missing, damaged or of another kind.
         """
-        names = ("interstellar", "models", "isotropic", "isotropic_left", "extended", "origin")
+        rows = {name: f"{_ROW}{name}" for name in tables.EXTENDED.names}
+        names = (*_ARRAYS, *rows.values())
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 content = {name: arrays[name] for name in names}
@@ -126,7 +143,17 @@ class DiffuseCounts:
             content["extended"],
             nside,
             dict(zip(DIFFUSE_COMPONENTS, (str(n) for n in content["origin"]), strict=True)),
+            tables.EXTENDED.frame({name: _listed(content[key]) for name, key in rows.items()}),
         )
+
+
+def _plain(values: pd.Series[Any]) -> NDArray[Any]:
+    """Return a column as an array that numpy stores without pickling."""
+    return np.array([str(v) for v in values]) if values.dtype.kind == "O" else values.to_numpy()
+
+
+def _listed(values: NDArray[Any]) -> list[Any]:
+    return [str(v) for v in values] if values.dtype.kind == "U" else values.tolist()
 
 
 def model_names(config: Config) -> tuple[str, ...]:
@@ -136,12 +163,40 @@ def model_names(config: Config) -> tuple[str, ...]:
     return names if test is None or test in names else (*names, test)
 
 
+def diffuse_files(config: Config) -> list[Path]:
+    """Return every file that the diffuse emission of a configuration is read from.
+
+    Raises
+    ------
+    InputError
+        If a model is neither built in nor a file, or another file is missing.
+    """
+    sky, files = config.sky, []
+    for name in model_names(config):
+        if name == BUILTIN:
+            continue
+        try:
+            files += [data_path(config, part) for part in template_files(name)]
+        except InputError as error:
+            key = "interstellar" if name in sky.interstellar else "test_interstellar"
+            raise InputError(
+                f"sky.{key}",
+                f"{name!r} is neither 'builtin' nor found ({error.where}: {error.problem})",
+                "name a mapcube or HEALPix templates in the data folder",
+            ) from error
+    if sky.isotropic != BUILTIN:
+        files.append(data_path(config, sky.isotropic))
+    for other in (sky.fine_structure, sky.extended):
+        files += [] if other is None else [data_path(config, f) for f in template_files(other)]
+    return files + ([] if sky.extended is None else template_paths(config, sky.extended))
+
+
 def diffuse_counts(config: Config, response: Response) -> DiffuseCounts:
     """Compute the diffuse counts of a configuration.
 
     Counts per steradian are the integral over a channel's energies of intensity times exposure
-    at every direction; interstellar ones are then convolved with the PSF of the channel by
-    spherical harmonics.
+    at every direction; interstellar ones and those of extended sources are then convolved with
+    the PSF of the channel by spherical harmonics.
 
     Parameters
     ----------
@@ -151,9 +206,11 @@ def diffuse_counts(config: Config, response: Response) -> DiffuseCounts:
     Raises
     ------
     InputError
-        If a model file cannot be used or stops short of the bands.
+        If a model file cannot be used or stops short of the bands, or the faint sources of
+        ``sky.depth`` outshine the isotropic emission.
     """
     nside = config.sky.diffuse_nside
+    diffuse_files(config)
     if config.sky.isotropic == BUILTIN:
         isotropic = builtin_isotropic(config.response.irf)
     else:
@@ -163,33 +220,68 @@ def diffuse_counts(config: Config, response: Response) -> DiffuseCounts:
     flat = np.empty((len(channels), healpy.nside2npix(nside)), dtype=np.float32)
     for channel in channels:
         flat[channel] = isotropic_integral(isotropic, response, channel, nside)
-    names, origins = model_names(config), []
+    names, models = model_names(config), _interstellar(config)
     counts = np.empty((len(names), *flat.shape), dtype=np.float32)
-    for number, name in enumerate(names):
-        model = _interstellar(config, name)
+    windows = [response.psf.harmonic(channel, PSF_INDEX, 2 * nside) for channel in channels]
+    for model in models:
         _check_model(model, response)
-        origins.append(model.origin)
+    for number, model in enumerate(models):
+        whole = interstellar_integrals(model, response, nside)
         for channel in channels:
-            whole = interstellar_integral(model, response, channel, nside)
-            window = response.psf.harmonic(channel, PSF_INDEX, 2 * nside)
-            counts[number, channel] = convolve(whole, window)
+            counts[number, channel] = convolve(whole[channel], windows[channel])
+    extended, listed, origin = flat[:, :0], tables.EXTENDED.empty(), "none"
+    if config.sky.extended is not None:
+        sources = read_extended(config, config.sky.extended)
+        extended = extended_counts(sources, response, nside)
+        listed, origin = sources.table(), sources.origin
     return DiffuseCounts(
         counts,
         names,
         flat,
-        np.ones(len(channels)),
-        np.zeros((len(channels), 0), dtype=np.float32),
+        _left(config, response, flat),
+        extended,
         nside,
-        {INTERSTELLAR: "; ".join(origins), ISOTROPIC: isotropic.origin, EXTENDED: "none"},
+        {
+            INTERSTELLAR: "; ".join(model.origin for model in models),
+            ISOTROPIC: isotropic.origin,
+            EXTENDED: origin,
+        },
+        listed,
     )
 
 
-def _interstellar(config: Config, name: str) -> Interstellar:
-    if name == BUILTIN:
-        model = builtin_interstellar()
-        _LOG.info("interstellar emission: %s", model.origin)
-        return model
-    return MapCube(data_path(config, name))
+def _left(config: Config, response: Response, flat: Float32) -> Float64:
+    """Return the part of the isotropic emission (C,) that is left beside faint sources."""
+    population = load_population(config.sky.population)
+    if set(config.classes) - set(population.classes):
+        # Drawing the sources names the class that is missing.
+        return np.ones(len(flat))
+    pixel_sr = healpy.nside2pixarea(config.sky.diffuse_nside)
+    counts = flat.sum(axis=1, dtype=np.float64) * pixel_sr
+    return isotropic_left(population, config, response, counts)
+
+
+def _interstellar(config: Config) -> list[Interstellar]:
+    """Return the models of a configuration, in the order of their names."""
+    builtin = builtin_interstellar()
+    fine = config.sky.fine_structure
+    structure = None if fine is None else read_template(config, fine)
+    models: list[Interstellar] = []
+    for name in model_names(config):
+        if name == BUILTIN:
+            _LOG.info("interstellar emission: %s", builtin.origin)
+            models.append(builtin)
+        elif is_template(config, name):
+            models.append(template_model(config, name, builtin))
+        else:
+            models.append(MapCube(data_path(config, name), structure, fine or ""))
+    if fine is not None and not any(isinstance(model, MapCube) for model in models):
+        raise InputError(
+            "sky.fine_structure",
+            f"{fine} has no map cube to fill among sky.interstellar {list(model_names(config))}",
+            "name a map cube, or leave it out",
+        )
+    return models
 
 
 def _check_model(model: Interstellar | Isotropic, response: Response) -> None:
@@ -204,112 +296,3 @@ def _check_model(model: Interstellar | Isotropic, response: Response) -> None:
             model.energy_mev[-1] / 1e3,
             end / 1e3,
         )
-
-
-def isotropic_integral(model: Isotropic, response: Response, channel: int, nside: int) -> Float32:
-    """Integrate isotropic intensity times exposure over a channel's energies, shape (npix,)."""
-    nodes = response.nodes[channel]
-    weight = model.at(nodes.energy_mev) * nodes.weight
-    exposure = response.exposures[channel]
-    seen = interpolate_energy(
-        exposure.maps_cm2_s.astype(np.float64), exposure.energy_mev, nodes.energy_mev
-    )
-    # The sum over energies commutes with the interpolation between pixels.
-    return np.asarray(_to_nside(weight @ seen, nside), dtype=np.float32)
-
-
-def interstellar_integral(
-    model: Interstellar, response: Response, channel: int, nside: int
-) -> Float32:
-    """Integrate interstellar intensity times exposure over a channel's energies, shape (npix,)."""
-    nodes = response.nodes[channel]
-    exposure = response.exposures[channel]
-    seen = interpolate_energy(
-        exposure.maps_cm2_s.astype(np.float64), exposure.energy_mev, nodes.energy_mev
-    )
-    planes = _Planes(model, nside)
-    total = np.zeros(healpy.nside2npix(nside))
-    for energy, step, values in zip(nodes.energy_mev, nodes.weight, seen, strict=True):
-        total += planes.at(energy) * _to_nside(values, nside) * step
-    return total.astype(np.float32)
-
-
-def _to_nside(values: Float64, nside: int) -> Float64:
-    """Interpolate a HEALPix map at the pixel centres of another resolution, shape (npix,)."""
-    pixel, weight = _interpolation(int(healpy.npix2nside(len(values))), nside)
-    return _spread(values, pixel, weight)
-
-
-@lru_cache(maxsize=1)
-def _interpolation(coarse: int, nside: int) -> tuple[Int64, Float64]:
-    theta, phi = healpy.pix2ang(nside, np.arange(healpy.nside2npix(nside)))
-    pixel, weight = healpy.get_interp_weights(coarse, theta, phi)
-    return pixel, weight
-
-
-def _spread(values: Float64, pixel: Int64, weight: Float64) -> Float64:
-    """Interpolate a coarse HEALPix map with the weights of healpy, shape (n,)."""
-    result = values[pixel[0]] * weight[0]
-    for corner in range(1, len(pixel)):
-        result += values[pixel[corner]] * weight[corner]
-    return np.asarray(result)
-
-
-class _Planes:
-    """The two planes of a model around an energy; energies are asked for in rising order."""
-
-    def __init__(self, model: Interstellar, nside: int) -> None:
-        self._model = model
-        self._nside = nside
-        self._log_energy = np.log(model.energy_mev)
-        self._logs: dict[int, Float64] = {}
-
-    def at(self, energy_mev: float) -> Float64:
-        """Return the intensity, log-log between planes, a power law above the last."""
-        x = np.log(energy_mev)
-        nodes = self._log_energy
-        low = int(np.clip(np.searchsorted(nodes, x, side="right") - 1, 0, len(nodes) - 2))
-        self._logs = {
-            plane: self._logs[plane] if plane in self._logs else self._log_plane(plane)
-            for plane in (low, low + 1)
-        }
-        weight = (x - nodes[low]) / (nodes[low + 1] - nodes[low])
-        return np.asarray(np.exp((1.0 - weight) * self._logs[low] + weight * self._logs[low + 1]))
-
-    def _log_plane(self, plane: int) -> Float64:
-        intensity = self._model.plane(plane, self._nside)
-        # An empty pixel stays (almost) empty; its logarithm must not be infinite.
-        return np.log(np.maximum(intensity, 1e-40))
-
-
-def convolve(values: Float32, window: Float64) -> Float32:
-    """Convolve a HEALPix map (npix,) with a circular beam by spherical harmonics.
-
-    Parameters
-    ----------
-    values : Float32 (npix,)
-        Non-negative map, RING.
-    window : Float64 (lmax + 1,)
-        Legendre transform of the beam.
-
-    Returns
-    -------
-    Float32 (npix,)
-        Non-negative, with the sum of `values`.
-    """
-    nside = healpy.npix2nside(len(values))
-    lmax = len(window) - 1
-    original = values.astype(np.float64)
-    alm = healpy.map2alm(original, lmax=lmax, iter=1)
-    if window[-1] > 0.5:
-        # A beam as narrow as the pixels: only what it takes away is transformed, so that
-        # structure beyond lmax neither rings nor is lost.
-        removed = healpy.alm2map(healpy.almxfl(alm, 1.0 - window), nside, lmax=lmax)
-        smooth = original - removed
-    else:
-        smooth = healpy.alm2map(healpy.almxfl(alm, window), nside, lmax=lmax)
-    smooth = np.maximum(smooth, 0.0)
-    total = smooth.sum()
-    if total > 0:
-        smooth *= original.sum() / total
-    return np.asarray(smooth, dtype=np.float32)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import healpy
 import numpy as np
 
-from geminga.arrays import Float64
+from geminga.arrays import Float32, Float64
 from geminga.errors import InputError
 from geminga.files import read_json
 
@@ -215,7 +215,7 @@ def check_energies(energy_mev: Float64, where: str) -> None:
         )
 
 
-def check_intensity(intensity: Float64, where: str) -> None:
+def check_intensity(intensity: Float64 | Float32, where: str) -> None:
     """Raise InputError if an intensity is negative or not a number."""
     if not np.isfinite(intensity).all():
         raise InputError(where, "holds intensities that are not finite", "give finite intensities")
