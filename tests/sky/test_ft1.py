@@ -14,8 +14,8 @@ from astropy.io import fits
 from geminga.config import Config, ObservedConfig
 from geminga.errors import InputError
 from geminga.geometry import lon_lat, separation_deg, unit_vectors
-from geminga.sky.fits_input import equatorial_from_galactic, galactic_from_equatorial
 from geminga.sky.event_bits import bit_is_set
+from geminga.sky.fits_input import equatorial_from_galactic, galactic_from_equatorial
 from geminga.sky.ft1 import read_events
 from geminga.sky.photons import NSIDE as PHOTON_NSIDE
 from geminga.sky.photons import Photons

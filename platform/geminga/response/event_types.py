@@ -64,6 +64,24 @@ def is_everything(event_types: Sequence[str]) -> bool:
     return set(partition_of(bits[0])) == set(bits)
 
 
+def class_mask(irf: str) -> int:
+    """Return the EVENT_CLASS bits that an event of a response class has at the least.
+
+    From SOURCE to ULTRACLEANVETO each class is part of the one before, and all of TRANSIENT010 and
+    TRANSIENT020; SOURCEVETO is part of SOURCE.
+    """
+    bit, source = class_bit(irf), EVENT_CLASS_BITS["SOURCE"]
+    veto = EVENT_CLASS_BITS["SOURCEVETO"]
+    bits = {bit}
+    if bit == veto:
+        bits |= {source}
+    elif bit > source:
+        bits |= set(range(source, bit))
+    if bit >= source:
+        bits |= {EVENT_CLASS_BITS["TRANSIENT010"], EVENT_CLASS_BITS["TRANSIENT020"]}
+    return sum(1 << number for number in bits)
+
+
 def class_bit(irf: str) -> int:
     """Return the EVENT_CLASS bit of a response class such as ``P8R2_SOURCE_V6``.
 
