@@ -123,7 +123,8 @@ def _nodes(channel: Channel, part: Selection) -> EnergyNodes:
     check_energy_range(part.exposure.energy_mev, channel.emin_gev * 1e3, channel.emax_gev * 1e3)
     if part.dispersion is None:
         return band_nodes(channel)
-    return dispersed_nodes(channel, part.dispersion.inside, part.dispersion.area)
+    dispersion = part.dispersion
+    return dispersed_nodes(channel, dispersion.inside, dispersion.area, dispersion.span_mev)
 
 
 def _extended(chosen: list[Selection], nodes: tuple[EnergyNodes, ...]) -> tuple[Exposure, ...]:

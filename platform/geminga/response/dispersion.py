@@ -131,6 +131,12 @@ class Dispersion:
         )
         return np.asarray((areas * parts).sum(axis=0) / areas.sum(axis=0))
 
+    @property
+    def span_mev(self) -> tuple[float, float]:
+        """True energies that the area tables hold."""
+        energy = self.types[0].area_energy_mev
+        return float(energy[0]), float(energy[-1])
+
     def area(self, energy_mev: Float64) -> Float64:
         """Return the summed area in cm2, shape (n,)."""
         return np.asarray(np.sum([t.area_at(energy_mev) for t in self.types], axis=0))

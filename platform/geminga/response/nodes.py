@@ -61,6 +61,7 @@ def dispersed_nodes(
     band: Band,
     inside: Callable[[float, float, Float64], Float64],
     area: Callable[[Float64], Float64],
+    span_mev: tuple[float, float],
 ) -> EnergyNodes:
     """Return the nodes over all true energies that are measured inside a band.
 
@@ -72,6 +73,8 @@ def dispersed_nodes(
         Probability to be measured between two energies.
     area : callable (energy_mev (n,)) -> (n,)
         Area or exposure, for judging which energies matter; any unit.
+    span_mev : (float, float)
+        True energies that the response tables hold; photons from beyond are left out.
 
     Notes
     -----
@@ -80,7 +83,8 @@ def dispersed_nodes(
     eight per decade do as well as without dispersion.
     """
     emin, emax = band.emin_gev * 1e3, band.emax_gev * 1e3
-    low, high = np.log(emin / WIDEST_SPILL), np.log(emax * WIDEST_SPILL)
+    low = np.log(max(emin / WIDEST_SPILL, span_mev[0]))
+    high = np.log(min(emax * WIDEST_SPILL, span_mev[1]))
     count = int((high - low) / np.log(10.0) * SAMPLES_PER_DECADE)
     step = (high - low) / count
     x = low + step * (np.arange(count) + 0.5)

@@ -74,7 +74,7 @@ def read_selection(
     if settings.exposure_cube is None:
         exposure_origin = (
             f"built-in pattern in declination for zenith < {max_zenith_deg:g} deg, "
-            f"{settings.duration_years:g} yr, times area of {origin}"
+            f"{settings.duration_years:g} yr, times area of {settings.irf} {'+'.join(event_types)}"
         )
         log.info("no response.exposure_cube: %s", exposure_origin)
         exposure = pattern_exposure(
@@ -93,6 +93,14 @@ def read_selection(
     if settings.energy_dispersion:
         dispersion = _dispersion(config, event_types, types, profile)
     return Selection(exposure, combine_types(types, origin), dispersion, origin)
+
+
+def read_types(
+    config: Config, event_types: tuple[str, ...], max_zenith_deg: float
+) -> list[TypeResponse]:
+    """Return the averaged response of each event type of a selection; errors as `read_selection`."""
+    rocking = rocking_between(0.0, config.response.duration_years)
+    return _types(config, event_types, survey_profile(rocking, max_zenith_deg))[0]
 
 
 def _types(

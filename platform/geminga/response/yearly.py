@@ -124,11 +124,11 @@ def year_shares(config: Config, exposures: Sequence[Exposure]) -> YearShare:
         )
     cubes = [read_exposure_cube(data_path(config, path), SHARE_NSIDE) for path in paths]
     emin, emax = config.bands[0].emin_gev * 1e3, config.bands[-1].emax_gev * 1e3
+    # The share hardly depends on energy: one in the middle of the bands, by counts, serves.
+    middle = np.array([emin * (emax / emin) ** 0.25])
     rows = []
     for cube in cubes:
         check_energy_range(cube.energy_mev, emin, emax)
-        # The share hardly depends on energy: one in the middle of the bands, by counts, serves.
-        middle = np.array([emin * (emax / emin) ** 0.25])
         rows.append(
             interpolate_energy(cube.maps_cm2_s.astype(np.float64), cube.energy_mev, middle)[0]
         )

@@ -17,10 +17,8 @@ from astropy.time import Time
 from geminga.bands import Channel, edges_mev
 from geminga.config import Config
 from geminga.response.event_types import class_bit, type_bits
+from geminga.response.survey import MISSION_START_MET_S, SECONDS_PER_YEAR
 
-MISSION_START_MET_S = 239557417.0
-"""2008-08-04 15:43:36 UTC, the start of science operations, in mission elapsed time."""
-SECONDS_PER_YEAR = 365.25 * 86400.0
 MJDREFI = 51910
 MJDREFF = 7.4287037037037e-4
 """Mission elapsed time counts from MJDREFI + MJDREFF (terrestrial time): 2001-01-01 UTC."""
@@ -42,8 +40,17 @@ class Observation:
     start_s: float
     stop_s: float
 
-    def dss(self, channels: Sequence[Channel]) -> list[tuple[str, Any]]:
-        """Return the data sub-space keywords of a selection that holds the channels' events."""
+    def dss(
+        self, channels: Sequence[Channel], further: Sequence[tuple[str, str, str]] = ()
+    ) -> list[tuple[str, Any]]:
+        """Return the data sub-space keywords of a selection that holds the channels' events.
+
+        Parameters
+        ----------
+        channels : sequence of Channel
+        further : sequence of (type, unit, value)
+            Cuts beside those that the channels make.
+        """
         version = self.irf.split("_")[0]
         types = sum(1 << bit for bit in type_bits(_types(channels)))
         edges = edges_mev(channels)
@@ -55,6 +62,7 @@ class Observation:
             (f"BIT_MASK(EVENT_TYPE,{types},{version})", "DIMENSIONLESS", "1:1"),
             ("ENERGY", "MeV", f"{edges[:, 0].min():.10g}:{edges[:, 1].max():.10g}"),
             ("ZENITH_ANGLE", "deg", f"0:{zenith:g}"),
+            *further,
         ]
         cards: list[tuple[str, Any]] = [("NDSKEYS", len(cuts))]
         for number, (kind, unit, value) in enumerate(cuts, start=1):
