@@ -148,7 +148,8 @@ def isotropic_left(
     if len(too_much):
         channel = int(too_much[0])
         band = response.channels[channel]
-        depth = "the population's own depth" if config.sky.depth is None else config.sky.depth
+        given = config.sky.depth
+        depth = "the population's own" if given is None else f"{given:g} ph/cm2/s"
         raise InputError(
             _WHERE,
             f"{depth}: the faint sources add {added[channel]:.4g} counts from {band.emin_gev:g} to "
