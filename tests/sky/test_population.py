@@ -310,11 +310,6 @@ def broken(tmp_path: Path, **changes: object) -> str:
     return str(path)
 
 
-def test_files_of_the_first_version_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"format version 1; this program reads version 2: |make"):
-        load_population(broken(tmp_path, format_version=1))
-
-
 def test_other_version_is_named(tmp_path: Path) -> None:
     other = FORMAT_VERSION + 1
     with pytest.raises(InputError, match=f"format version {other}; this program reads version"):
