@@ -11,6 +11,7 @@ from geminga.classification.labels import label_candidates
 from geminga.classification.store import load_samples, save_samples
 from geminga.distributed.simulate import StoredSkies
 from geminga.distributed.work import Piece
+from geminga.evaluation.extended import masked
 from geminga.files import read_parquet
 from geminga.sky.labelled import labelled
 from geminga.sky.observe import draw_photons
@@ -40,9 +41,12 @@ class ImageWriter:
             sky = self.skies.load(sky_id)
             candidates = read_parquet(Path(str(piece["candidates"])))
             truth = labelled(sky.sources.table, config.sky)
-            labels = label_candidates(
-                candidates, truth, config.classes, config.evaluation.match_radius_deg
-            )
+            radius = config.evaluation.match_radius_deg
+            labels = label_candidates(candidates, truth, config.classes, radius)
+            # What was found on an extended source is no point source, but no fluctuation either.
+            is_true = labels < len(config.classes)
+            keep = ~masked(candidates, is_true, sky.extended_sources, radius)
+            candidates, labels = candidates[keep], labels[keep]
             lon, lat = candidates["lon_deg"].to_numpy(), candidates["lat_deg"].to_numpy()
             images = expected_source_images(sky, lon, lat, config)
             fake = labels == len(config.classes)

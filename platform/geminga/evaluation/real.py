@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from geminga.arrays import Bool
+from geminga.evaluation.extended import masked
 from geminga.evaluation.rates import Rate, rate
 from geminga.matching import match
 
@@ -29,6 +30,7 @@ class RealSky:
         at \\|b\\| > 10 deg).
     purity : mapping of str to Rate
         Part of the detections that some catalogue confirms: ``all`` and ``high_latitude``.
+        Detections that lie on an extended source and match no point source are left out.
     by_catalog : mapping of str to Rate
         Part of the detections that each catalogue confirms.
     chance : mapping of str to Rate
@@ -71,6 +73,7 @@ def evaluate_real(
     catalogs: Mapping[str, pd.DataFrame],
     truth_name: str,
     radius_deg: float,
+    extended: pd.DataFrame | None = None,
 ) -> RealSky:
     """Compare detections with catalogues.
 
@@ -84,11 +87,15 @@ def evaluate_real(
         The one completeness is measured against.
     radius_deg : float
         Largest distance of a match.
+    extended : DataFrame, optional
+        Table EXTENDED: where detections that match no point source are neither true nor false.
     """
     truth = catalogs[truth_name]
     hit = found(candidates, truth, radius_deg)
     point = ~truth["extended"].to_numpy(dtype=np.bool_)
     high = np.abs(truth["lat_deg"].to_numpy()) > HIGH_LATITUDE_DEG
+    if extended is not None:
+        candidates = off_extended(candidates, catalogs, extended, radius_deg)
     true = confirmed(candidates, catalogs, radius_deg)
     high_candidate = np.abs(candidates["lat_deg"].to_numpy()) > HIGH_LATITUDE_DEG
     return RealSky(
@@ -104,6 +111,26 @@ def evaluate_real(
         },
         chance=_chance(candidates, catalogs, radius_deg),
     )
+
+
+def off_extended(
+    candidates: pd.DataFrame,
+    catalogs: Mapping[str, pd.DataFrame],
+    extended: pd.DataFrame,
+    radius_deg: float,
+) -> pd.DataFrame:
+    """Return the detections without those on extended sources that match no point source."""
+    sure = confirmed(candidates, point_sources(catalogs), radius_deg)
+    keep = ~masked(candidates, sure, extended, radius_deg)
+    return candidates[keep].reset_index(drop=True)
+
+
+def point_sources(catalogs: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the catalogues without their extended sources."""
+    return {
+        name: catalog[~catalog["extended"].to_numpy(dtype=np.bool_)].reset_index(drop=True)
+        for name, catalog in catalogs.items()
+    }
 
 
 def _matched(

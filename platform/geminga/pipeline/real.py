@@ -12,7 +12,13 @@ from geminga.errors import InputError
 from geminga.evaluation import figures
 from geminga.evaluation.counts import MatchCounts, count_matches
 from geminga.evaluation.metrics import position_offsets
-from geminga.evaluation.real import RealSky, confirmed, evaluate_real
+from geminga.evaluation.real import (
+    RealSky,
+    confirmed,
+    evaluate_real,
+    off_extended,
+    point_sources,
+)
 from geminga.evaluation.reference import read_reference_catalog
 from geminga.evaluation.summary import RunSummary, run_summary, search_summary
 from geminga.files import read_parquet, write_json
@@ -27,10 +33,14 @@ from geminga.pipeline.search import (
     selected,
 )
 from geminga.pipeline.simulate import test_sky_ids
+from geminga.sky.extended import extended_areas
 
 
 def evaluate_real_sky(context: Context, folder: Path) -> RunSummary:
     """Compare the detections of the real sky with the reference catalogues; draw the figures.
+
+    Extended sources of the catalogues are no points to be found, and detections on them that match
+    no point source are neither true nor false.
 
     Raises
     ------
@@ -49,8 +59,13 @@ def evaluate_real_sky(context: Context, folder: Path) -> RunSummary:
     }
     radius = config.evaluation.match_radius_deg
     # Completeness is a matter of the flux in the truth catalogue's own band.
-    flux = catalogs[observed.truth_catalog]["flux"]
-    truth = catalogs[observed.truth_catalog].assign(s1=flux, s10=flux)
+    points = point_sources(catalogs)
+    flux = points[observed.truth_catalog]["flux"]
+    truth = points[observed.truth_catalog].assign(s1=flux, s10=flux)
+    extended = pd.concat(
+        [extended_areas(data_path(config, p)) for p in observed.reference_catalogs.values()],
+        ignore_index=True,
+    )
     (sky,) = test_sky_ids(config)
     summaries, extra = [], {}
     curves: dict[str, MatchCounts] = {}
@@ -58,19 +73,23 @@ def evaluate_real_sky(context: Context, folder: Path) -> RunSummary:
     purities: dict[str, MatchCounts] = {}
     for search in searches_of(config):
         name = SEARCH_NAMES[search]
-        everything = read_parquet(candidate_file(context.folder("search"), search, sky))
-        chosen = selected(context, search, everything)
+        found = read_parquet(candidate_file(context.folder("search"), search, sky))
+        detections = selected(context, search, found)
+        everything, chosen = (
+            off_extended(frame, catalogs, extended, radius) for frame in (found, detections)
+        )
         counts = at_cut[name] = _against_truth(chosen, truth, context)
-        sure = confirmed(chosen, catalogs, radius)
+        sure = confirmed(chosen, points, radius)
         offsets = position_offsets(chosen, truth, match(chosen, truth, radius))
         curves[name] = _against_truth(everything, truth, context)
-        purities[name] = _against_any(everything, confirmed(everything, catalogs, radius), context)
+        purities[name] = _against_any(everything, confirmed(everything, points, radius), context)
         wide = _against_any(chosen, sure, context)
         curve = (curves[name], purities[name])
         summaries.append(search_summary(name, counts, offsets, wide, curve=curve))
-        result = evaluate_real(chosen, catalogs, observed.truth_catalog, radius)
+        result = evaluate_real(detections, catalogs, observed.truth_catalog, radius, extended)
         write_json(folder / f"real_{search}.json", result.tree())
         extra.update(_named(name, result, observed.truth_catalog))
+        extra[f"{name}: detections left out on extended sources"] = len(detections) - len(chosen)
         if search == MIUN:
             _draw(context, folder, chosen, sure, catalogs, truth)
     draw = figures.save_figure

@@ -15,19 +15,19 @@ from geminga.distributed.search import Searcher
 from geminga.distributed.session import ray_session
 from geminga.distributed.simulate import patch_file, sky_folder
 from geminga.distributed.work import run_pieces
+from geminga.evaluation.extended import masked, matched
 from geminga.evaluation.metrics import PixelCounts
 from geminga.files import read_json, read_parquet, write_json, write_parquet
 from geminga.localisation.choose import score_cut
 from geminga.localisation.stitch import stitch
-from geminga.matching import match
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.store import group_sizes
 from geminga.pipeline.runner import Context
 from geminga.pipeline.simulate import sky_ids, test_sky_ids
 from geminga.seeds import Split
 from geminga.sky.labelled import labelled
-from geminga.sky.sky_files import SOURCES_FILE
-from geminga.tables import CANDIDATES, PATCH_DETECTIONS, TRUTH
+from geminga.sky.sky_files import EXTENDED_FILE, SOURCES_FILE
+from geminga.tables import CANDIDATES, EXTENDED, PATCH_DETECTIONS, TRUTH
 
 MIUN = "miun"
 SIGNIFICANCE = "significance"
@@ -54,6 +54,12 @@ def truth_of(context: Context, sky: int) -> pd.DataFrame:
     grid = grid_for_sky(context.config, sky)
     inside = grid.covers(truth["lon_deg"].to_numpy(), truth["lat_deg"].to_numpy()) > 0
     return labelled(truth[inside], context.config.sky).reset_index(drop=True)
+
+
+def extended_of(context: Context, sky: int) -> pd.DataFrame:
+    """Return the extended sources of a simulated sky."""
+    path = sky_folder(context.folder("skies"), sky) / EXTENDED_FILE
+    return EXTENDED.check(read_parquet(path), str(path))
 
 
 def run_search_training(context: Context, folder: Path) -> Mapping[str, Any]:
@@ -154,10 +160,9 @@ def _choose_cut(context: Context, folder: Path, search: str, skies: Sequence[int
     scores, true = [], []
     for sky in skies:
         candidates = read_parquet(candidate_file(folder, search, sky))
-        matches = match(candidates, truth_of(context, sky), config.evaluation.match_radius_deg)
-        hit = matches[(matches["candidate"] >= 0) & (matches["source"] >= 0)]["candidate"]
-        is_true = np.zeros(len(candidates), dtype=np.bool_)
-        is_true[hit.to_numpy()] = True
-        scores.append(candidates["score"].to_numpy())
-        true.append(is_true)
+        radius = config.evaluation.match_radius_deg
+        is_true = matched(candidates, truth_of(context, sky), radius)
+        counted = ~masked(candidates, is_true, extended_of(context, sky), radius)
+        scores.append(candidates["score"].to_numpy()[counted])
+        true.append(is_true[counted])
     return float(score_cut(np.concatenate(scores), np.concatenate(true), floor))

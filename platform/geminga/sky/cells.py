@@ -15,7 +15,7 @@ TOLERANCE = 2e-3
 """Largest relative change of a cell's flux that its structure may make."""
 
 _MOST_ROUNDS = 60
-_MOST_SAMPLES = 10
+_MOST_SAMPLES = 24
 
 SkyOfPixels = Callable[[Float64, Float64], tuple[Float64, Float64, Float64]]
 
@@ -199,7 +199,7 @@ class FilledCells:
             which is 0 beyond the poles.
         """
         rows, columns = shape
-        k = int(np.clip(np.ceil(2 * finer), 2, _MOST_SAMPLES))
+        k = int(np.clip(np.ceil(3 * finer), 2, _MOST_SAMPLES))
         offset = (np.arange(k) + 0.5) / k - 0.5
         samples = np.zeros((rows, columns, k, k), dtype=np.float32)
         weight = np.zeros_like(samples)

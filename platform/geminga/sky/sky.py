@@ -74,6 +74,11 @@ class Sky:
         """Number of equal time bins."""
         return int(self.shares.shape[1])
 
+    @property
+    def extended_sources(self) -> pd.DataFrame:
+        """Table EXTENDED of the sources in the extended component."""
+        return self.diffuse.extended_sources
+
     def component_density(self, component: str, channel: int) -> Float64:
         """Return expected counts per steradian of a diffuse component, shape (npix,).
 

@@ -17,14 +17,19 @@ from geminga.sky.sources import SourceSet
 from geminga.tables import TRUTH
 
 SOURCES_FILE = "sources.parquet"
+EXTENDED_FILE = "extended.parquet"
 COUNTS_FILE = "counts.npz"
 
 
 def save_sky(folder: Path, sky: Sky) -> None:
-    """Write what is particular to a sky: sources, counts, normalisations (about 1 MB)."""
+    """Write what is particular to a sky: sources, counts, normalisations (about 1 MB).
+
+    The table of its extended sources goes with it.
+    """
     with atomic(folder) as temporary:
         temporary.mkdir()
         write_parquet(temporary / SOURCES_FILE, sky.sources.table)
+        write_parquet(temporary / EXTENDED_FILE, sky.extended_sources)
         with (temporary / COUNTS_FILE).open("wb") as stream:
             np.savez_compressed(
                 stream,
