@@ -80,8 +80,9 @@ class SkyConfig(Section):
     )
     depth: Positive | None = Field(
         None,
-        description="photon flux 1-1000 GeV (ph/cm2/s) down to which isotropic classes go on "
-        "below the catalogue; the isotropic emission is lowered by as much",
+        description="photon flux (ph/cm2/s; 1-1000 GeV, or the range of the population) down to "
+        "which isotropic classes go on below the catalogue; the isotropic emission is lowered by "
+        "as much",
     )
     positions: Literal["fitted", "published"] = Field(
         "fitted",
@@ -91,7 +92,7 @@ class SkyConfig(Section):
     labelled_flux: Positive | None = Field(
         None,
         description="photon flux 1-1000 GeV (ph/cm2/s) from which a source is a target and part of "
-        "the truth; all sources if not given",
+        "the truth; if not given, 1e-10 where depth is set and all sources elsewhere",
     )
     density_factor: Positive = Field(1.0, description="multiplies the mean number of sources")
     max_photon_flux: Positive | None = Field(
