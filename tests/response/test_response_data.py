@@ -58,7 +58,10 @@ def test_on_axis_psf(
     r = radius_nodes(400, 60.0, 0.01)
     for energy, r68 in zip((400, 700, 1400, 3500, 11000, 30000), expected, strict=True):
         found = invert_cumulative(r, cumulative_shell(r, king.density(energy, 0.95, r)), 0.68)
-        # 2 %, and the half unit lost in printing three decimals.
+        # 2 %, and the half unit lost in printing three decimals (0.7 % at 30 GeV). The listed
+        # numbers are those of parameters interpolated in ln E (all within 0.7 %); here densities
+        # are mixed at fixed angle as in gtpsf, which is up to 2.3 % wider between nodes and
+        # follows the official tables (`test_gtpsf`) three times closer.
         assert found == pytest.approx(r68, abs=0.02 * r68 + 0.0005)
 
 
@@ -72,7 +75,7 @@ def test_gtpsf(lat_data: Path, name: str, source: str) -> None:
         theta = np.asarray(hdus[2].data.field(0), dtype=np.float64)
     for energy, density in zip(energies, densities, strict=True):
         cumulative = cumulative_shell(theta, density.astype(np.float64))
-        for fraction, tolerance in ((0.3, 0.012), (0.68, 0.01), (0.95, 0.02)):
+        for fraction, tolerance in ((0.5, 0.01), (0.68, 0.01), (0.95, 0.02)):
             expected = invert_cumulative(theta, cumulative, fraction)
             found = table.containment_radius_deg(float(energy), fraction)
             assert found == pytest.approx(expected, rel=tolerance), (energy, fraction)

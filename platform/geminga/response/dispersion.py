@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import gamma, ndtr
+from scipy.special import gamma, ndtr, ndtri
 
 from geminga.arrays import Float64
 from geminga.errors import InputError
@@ -112,7 +112,7 @@ class DispersionTable:
         """Return the ratio of measured to true energy below which a part of the photons fall."""
         low, high, upper = bracket(np.log(self.energy_mev), float(np.log(energy_mev)))
         quantiles = (1.0 - upper) * self.ln_ratio[low] + upper * self.ln_ratio[high]
-        return float(np.exp(np.interp(probability, ndtr(DEVIATE), quantiles)))
+        return float(np.exp(np.interp(ndtri(probability), DEVIATE, quantiles)))
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,8 @@ def year_shares(config: Config, exposures: Sequence[Exposure]) -> YearShare:
             interpolate_energy(cube.maps_cm2_s.astype(np.float64), cube.energy_mev, middle)[0]
         )
     maps = np.array(rows)
-    if np.any(maps.sum(axis=0) <= 0.0):
+    # A square centimetre for a second is nothing; zeros come through the logarithm as 1e-300.
+    if np.any(maps.sum(axis=0) < 1.0):
         raise InputError(
             "response.yearly_exposure",
             "the cubes together leave part of the sky without exposure",
