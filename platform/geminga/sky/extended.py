@@ -110,8 +110,8 @@ def read_extended(config: Config, name: str) -> ExtendedList:
     """
     first, *rest = (part.strip() for part in name.split("@"))
     path = data_path(config, first)
-    shapes, listed = _read_shapes(path)
-    rows = _catalog_rows(data_path(config, rest[0]) if rest else path)
+    shapes, listed = read_shapes(path)
+    rows = catalog_spectra(data_path(config, rest[0]) if rest else path)
     spectra, without = [], []
     for shape, (other, flux) in zip(shapes, listed, strict=True):
         row = rows.get(other) or rows.get(shape.name)
@@ -149,13 +149,13 @@ def extended_areas(path: Path) -> pd.DataFrame:
     if not known:
         _LOG.warning("%s has no table of extended sources; none of its sources is masked", path)
         return EXTENDED.empty()
-    shapes, _ = _read_shapes(path)
+    shapes, _ = read_shapes(path)
     return _table(shapes, np.full(len(shapes), np.nan))
 
 
 def template_paths(config: Config, name: str) -> list[Path]:
     """Return the image files that sources of a list take their shape from."""
-    shapes, _ = _read_shapes(data_path(config, name.split("@")[0].strip()))
+    shapes, _ = read_shapes(data_path(config, name.split("@")[0].strip()))
     return [shape.template for shape in shapes if shape.template is not None]
 
 
@@ -178,8 +178,14 @@ def _shape_table(hdus: Any) -> Any:
     return None
 
 
-def _read_shapes(path: Path) -> tuple[list[Shape], list[tuple[str, float]]]:
-    """Return shapes, and for each the name in 4FGL and photon flux that the list gives."""
+def read_shapes(path: Path) -> tuple[list[Shape], list[tuple[str, float]]]:
+    """Return shapes, and for each the name in 4FGL and photon flux that the list gives.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or has no sound table of shapes.
+    """
     where = str(path)
     with open_fits(path) as hdus:
         hdu = _shape_table(hdus)
@@ -226,7 +232,7 @@ def _kind(form: str, function: str, image: str, path: Path) -> tuple[str, Path |
             return MAP, file, False
     if "gauss" in form.lower():
         return GAUSSIAN, None, False
-    return DISK, None, form.lower() != "disk"
+    return DISK, None, "disk" not in form.lower()
 
 
 def _positions(hdu: Any, where: str) -> tuple[Float64, Float64]:
@@ -257,14 +263,24 @@ def _power_law(flux: float, emin_mev: float, emax_mev: float, index: float) -> S
     return LOG_PARABOLA, flux / (emin_mev * share), emin_mev, index, 0.0, 0.0
 
 
-def _catalog_rows(path: Path) -> dict[str, Spectrum]:
-    """Return the spectra of a catalogue by source name and by name of the extended source."""
+def catalog_spectra(path: Path) -> dict[str, Spectrum]:
+    """Return the spectra of a catalogue by source name and by name of the extended source.
+
+    Spectra are those of the columns of 4FGL, 3FHL or 2FHL; a file with none of them gives none.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
     with open_fits(path) as hdus:
         for hdu in hdus:
             if not isinstance(hdu, fits.BinTableHDU):
                 continue
             if column_name(hdu, "SpectrumType") and column_name(hdu, "PL_Flux_Density"):
                 return _rows_4fgl(hdu, str(path))
+            if column_name(hdu, "SpectrumType") and column_name(hdu, "PowerLaw_Index"):
+                return _rows_3fhl(hdu, str(path))
             if column_name(hdu, "Flux50") and column_name(hdu, "Spectral_Index"):
                 flux, index = (np.asarray(hdu.data[c]) for c in ("Flux50", "Spectral_Index"))
                 return {
@@ -304,4 +320,27 @@ def _rows_4fgl(hdu: Any, where: str) -> dict[str, Spectrum]:
             result[str(data["Source_Name"][k]).strip()] = row
             if own[k]:
                 result[own[k]] = row
+    return result
+
+
+def _rows_3fhl(hdu: Any, where: str) -> dict[str, Spectrum]:
+    """Return the spectra of 3FHL (Ajello et al. 2017, ApJS 232, 18), energies in GeV.
+
+    Spectral_Index and beta are those of the log parabola in every row; a power law's index is in
+    a column of its own.
+    """
+    columns = [
+        *("Source_Name", "Extended_Source_Name", "SpectrumType", "Pivot_Energy", "Flux_Density"),
+        *("PowerLaw_Index", "Spectral_Index", "beta"),
+    ]
+    data = [hdu.data[n] for n in require_columns(hdu, columns, where)]
+    result: dict[str, Spectrum] = {}
+    for name, own, kind, pivot, density, power, index, beta in zip(*data, strict=True):
+        curved = str(kind).strip() == "LogParabola"
+        slope, curvature = (float(index), float(beta)) if curved else (float(power), 0.0)
+        row = (LOG_PARABOLA, float(density) / 1e3, float(pivot) * 1e3, slope, curvature, 0.0)
+        if np.isfinite(row[1:]).all() and row[1] > 0:
+            result[str(name).strip()] = row
+            if str(own).strip():
+                result[str(own).strip()] = row
     return result

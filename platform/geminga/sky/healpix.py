@@ -74,27 +74,39 @@ def read_counts(paths: Sequence[Path] | Mapping[str, Sequence[Path]], config: Co
         by a band's edge, overlap, or leave a band partly empty; or if event types have no files.
     """
     keys = [np.empty(0, np.int64)]
-    names = []
+    bins = bins_of_channels(paths, config)
+    for index, channel in enumerate(config.channels):
+        keys += [_keys(energy_bin, index, channel, config) for energy_bin in bins[index]]
+    files = [path for part in _files_of_entries(paths, config).values() for path in part]
+    origin = {
+        "kind": "HEALPix counts",
+        "files": ", ".join(path.name for path in files),
+        "event_types": ", ".join(config.response.event_types),
+        "years": "drawn at random: maps have no times",
+    }
+    photons = photons_from_keys(np.concatenate(keys), origin)
+    _LOG.info("%d photons read from %d counts map(s)", len(photons), len(files))
+    return photons
+
+
+def bins_of_channels(
+    paths: Sequence[Path] | Mapping[str, Sequence[Path]], config: Config
+) -> tuple[list[EnergyBin], ...]:
+    """Return the energy bins of counts maps that fill each channel, in the maps' own pixels.
+
+    Parameters and errors as `read_counts`.
+    """
+    result: list[list[EnergyBin]] = [[] for _ in config.channels]
     number = 0
     for entry, files in _files_of_entries(paths, config).items():
         channels = [(i, c) for i, c in enumerate(config.channels) if c.event_types == entry]
         bins: list[EnergyBin] = []
         for path in files:
             bins += read_bins(path, number, [c for _, c in channels], config.observed)
-            names.append(path.name)
             number += 1
         for index, channel in channels:
-            for energy_bin in _bins_of(channel, bins, [str(path) for path in files]):
-                keys.append(_keys(energy_bin, index, channel, config))
-    origin = {
-        "kind": "HEALPix counts",
-        "files": ", ".join(names),
-        "event_types": ", ".join(config.response.event_types),
-        "years": "drawn at random: maps have no times",
-    }
-    photons = photons_from_keys(np.concatenate(keys), origin)
-    _LOG.info("%d photons read from %d counts map(s)", len(photons), number)
-    return photons
+            result[index] = _bins_of(channel, bins, [str(path) for path in files])
+    return tuple(result)
 
 
 def _files_of_entries(
