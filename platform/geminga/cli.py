@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 import yaml
 
 from geminga.config import Config, load_config
-from geminga.errors import GemingaError
+from geminga.errors import GemingaError, InputError
 from geminga.logs import show_logs
 
 app = typer.Typer(
@@ -73,21 +74,70 @@ def fit_population_command(
     typer.echo(f"population written to {out}")
 
 
+class MapKind(StrEnum):
+    """What ``write-maps`` writes."""
+
+    EXPECTED = "expected"
+    COUNTS = "counts"
+    EXPOSURE = "exposure"
+
+
+SkyOption = Annotated[int | None, typer.Option("--sky", help="number of the test sky, from 0")]
+
+
 @app.command("write-maps")
 def write_maps_command(
     config: ConfigOption,
     out: Annotated[Path, typer.Option(help="folder of the FITS maps")],
-    component: Annotated[str, typer.Option(help="component to write")] = "all",
+    kind: Annotated[MapKind, typer.Option(help="what the maps hold")] = MapKind.EXPECTED,
+    component: Annotated[str | None, typer.Option(help="component of expected counts")] = None,
     year: Annotated[
-        int | None, typer.Option(help="one time bin; all together if not given")
+        int | None, typer.Option(help="one time bin of expected counts; all if not given")
     ] = None,
+    sky: SkyOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Write expected (Asimov) counts of the first test sky as HEALPix maps, one file per band."""
-    from geminga.pipeline.maps import write_expected_maps
+    """Write HEALPix maps of a test sky.
 
-    for path in write_expected_maps(load_config(config, overrides), out, component, year):
+    Expected (Asimov) counts, one file per band; counted photons as gtbin writes them; or the
+    exposure as gtexpcube2 does.
+    """
+    only_expected = {"--component": component, "--year": year}
+    unused = {} if kind is MapKind.EXPECTED else only_expected
+    if kind is MapKind.EXPOSURE:
+        unused = {**unused, "--sky": sky}
+    for option, value in unused.items():
+        if value is not None:
+            raise InputError(option, f"{value} has no meaning for {kind} maps", "leave it out")
+    resolved = load_config(config, overrides)
+    from geminga.pipeline.maps import (
+        write_counts_maps,
+        write_expected_maps,
+        write_exposure_maps,
+    )
+
+    if kind is MapKind.EXPOSURE:
+        paths = write_exposure_maps(resolved, out)
+    elif kind is MapKind.COUNTS:
+        paths = write_counts_maps(resolved, out, sky or 0)
+    else:
+        paths = write_expected_maps(resolved, out, component or "all", year, sky)
+    for path in paths:
         typer.echo(str(path))
+
+
+@app.command("write-events")
+def write_events_command(
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option(help="FT1 file to write")],
+    sky: SkyOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Write the photons of a test sky as a Fermi-LAT event list (FT1)."""
+    from geminga.pipeline.events import write_event_list
+
+    number = write_event_list(load_config(config, overrides), out, sky or 0)
+    typer.echo(f"{number} events written to {out}")
 
 
 def _add_stage_verb(verb: str, stage: str | None, text: str) -> Callable[..., None]:

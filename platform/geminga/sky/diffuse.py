@@ -211,16 +211,13 @@ def diffuse_counts(config: Config, response: Response) -> DiffuseCounts:
     """
     nside = config.sky.diffuse_nside
     diffuse_files(config)
-    if config.sky.isotropic == BUILTIN:
-        isotropic = builtin_isotropic(config.response.irf)
-    else:
-        isotropic = read_isotropic(data_path(config, config.sky.isotropic))
+    isotropic = isotropic_model(config)
     _check_model(isotropic, response)
     channels = range(len(response.channels))
     flat = np.empty((len(channels), healpy.nside2npix(nside)), dtype=np.float32)
     for channel in channels:
         flat[channel] = isotropic_integral(isotropic, response, channel, nside)
-    names, models = model_names(config), _interstellar(config)
+    names, models = model_names(config), interstellar_models(config)
     counts = np.empty((len(names), *flat.shape), dtype=np.float32)
     windows = [response.psf.harmonic(channel, PSF_INDEX, 2 * nside) for channel in channels]
     for model in models:
@@ -261,7 +258,14 @@ def _left(config: Config, response: Response, flat: Float32) -> Float64:
     return isotropic_left(population, config, response, counts)
 
 
-def _interstellar(config: Config) -> list[Interstellar]:
+def isotropic_model(config: Config) -> Isotropic:
+    """Return the isotropic emission of a configuration."""
+    if config.sky.isotropic == BUILTIN:
+        return builtin_isotropic(config.response.irf)
+    return read_isotropic(data_path(config, config.sky.isotropic))
+
+
+def interstellar_models(config: Config) -> list[Interstellar]:
     """Return the models of a configuration, in the order of their names."""
     builtin = builtin_interstellar()
     fine = config.sky.fine_structure

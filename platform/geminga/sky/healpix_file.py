@@ -13,7 +13,7 @@ import numpy as np
 from astropy.io import fits
 
 from geminga.arrays import Int64
-from geminga.bands import Channel
+from geminga.bands import Channel, edges_mev
 from geminga.config import ObservedConfig
 from geminga.errors import InputError
 from geminga.sky.fits_input import (
@@ -56,12 +56,14 @@ def read_bins(
     with open_fits(path) as hdus:
         hdu = _map_table(hdus, where)
         selection = read_selection(hdu.header, where)
-        if observed is not None:
-            check_selection(selection, where, channels, observed)
-            check_final(selection, where, channels, observed)
         galactic = _is_galactic(hdu.header, where)
         names = _channel_names(hdu, where)
         edges = _channel_edges(hdus, len(names), selection.energy_mev, where)
+        if observed is not None:
+            # Other bands may have files of their own.
+            bands = [channel for channel in channels if _reaches_into(channel, edges)]
+            check_selection(selection, where, channels, observed, bands)
+            check_final(selection, where, channels, observed)
         indices = _explicit_pixels(hdu, where)
         bins = []
         for index, name in enumerate(names):
@@ -77,6 +79,12 @@ def read_bins(
                 EnergyBin(label, key, edges[index], nside, galactic, pixels, counts[filled])
             )
     return bins
+
+
+def _reaches_into(band: Channel, edges: Sequence[tuple[float, float]]) -> bool:
+    """Return whether energy bins (MeV) hold part of a band, rounding of edges aside."""
+    first, last = edges_mev([band])[0]
+    return any(low < last * (1 - 1e-4) and high > first * (1 + 1e-4) for low, high in edges)
 
 
 def _map_table(hdus: Any, where: str) -> Any:

@@ -106,17 +106,25 @@ def write_exposures(
     Returns
     -------
     tuple of Path
-        ``exposure.fits``; ``exposure_<types>.fits`` where several selections of event types have
-        channels of their own.
+        ``exposure.fits``; with ``_<types>`` where several selections of event types have channels
+        of their own, and ``_zmax<angle>`` where bands are cut at different zenith angles.
     """
-    entries = entries_of(response.channels)
+    several = len(entries_of(response.channels)) > 1
+    groups: dict[tuple[tuple[str, ...], float], list[int]] = {}
+    for index, channel in enumerate(response.channels):
+        groups.setdefault((channel.event_types, channel.max_zenith_deg), []).append(index)
+    cuts = {zenith for _, zenith in groups}
     paths = []
-    for entry in entries:
-        mine = [(i, c) for i, c in enumerate(response.channels) if c.event_types == entry]
-        label = f"_{'+'.join(entry)}" if len(entries) > 1 else ""
+    for (entry, zenith), members in groups.items():
+        label = f"_{'+'.join(entry)}" if several else ""
+        label += f"_zmax{zenith:g}" if len(cuts) > 1 else ""
         paths.append(folder / f"exposure{label}.fits")
-        cards = [] if observation is None else observation.dss([c for _, c in mine])
-        write_exposure(response.exposures[mine[0][0]], paths[-1], cards, observation)
+        cards = []
+        if observation is not None:
+            channels = [response.channels[index] for index in members]
+            irf = ("IRF_VERSION", "DIMENSIONLESS", observation.irf)
+            cards = observation.dss(channels, [irf])
+        write_exposure(response.exposures[members[0]], paths[-1], cards, observation)
     return tuple(paths)
 
 

@@ -101,7 +101,11 @@ def read_selection(header: Mapping[str, object], where: str) -> Selection:
 
 
 def check_selection(
-    selection: Selection, where: str, channels: Sequence[Channel], observed: ObservedConfig
+    selection: Selection,
+    where: str,
+    channels: Sequence[Channel],
+    observed: ObservedConfig,
+    bands: Sequence[Band] | None = None,
 ) -> None:
     """Compare a file's own selection with what a run asks for.
 
@@ -116,6 +120,8 @@ def check_selection(
     channels : sequence of Channel
         Those whose photons the file has to hold.
     observed : ObservedConfig
+    bands : sequence of Band, optional
+        Those whose energies it has to hold, if not all of the channels.
 
     Raises
     ------
@@ -123,7 +129,7 @@ def check_selection(
         If the file's energy cut leaves out part of the first band or all of the last, or if its
         event types leave out one that is asked for.
     """
-    _check_energy(selection, where, channels)
+    _check_energy(selection, where, channels if bands is None else bands)
     _check_types(selection, where, channels)
     asked = max(observed.event_class_bits, default=None)
     if selection.class_bits and asked is not None and max(selection.class_bits) > asked:
@@ -210,7 +216,7 @@ def _asked_bits(channels: Sequence[Channel]) -> set[int]:
 
 
 def _check_energy(selection: Selection, where: str, bands: Sequence[Band]) -> None:
-    if selection.energy_mev is None:
+    if selection.energy_mev is None or not bands:
         return
     low, high = selection.energy_mev
     edges = edges_mev(bands)
