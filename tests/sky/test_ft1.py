@@ -410,3 +410,141 @@ def test_no_events_table(tmp_path: Path, config2: Config):
     fits.PrimaryHDU().writeto(path)
     with pytest.raises(InputError, match="has no table EVENTS"):
         read_events([path], observed(), config2)
+
+
+@pytest.mark.parametrize(
+    ("entries", "wanted"),
+    [
+        (("FRONT", "BACK"), {0: N // 4, 1: N // 4, 2: N // 4, 3: N // 4}),
+        (("BACK",), {0: N // 2}),
+        (("PSF1+PSF3", "PSF0"), {0: N // 2, 3: N // 4}),
+        (("PSF0+PSF1+PSF2+PSF3",), {0: N // 2, 1: N // 2}),
+    ],
+)
+def test_each_event_goes_to_the_channel_of_its_type(
+    tmp_path: Path, config2: Config, entries: tuple[str, ...], wanted: dict[int, int]
+):
+    columns = event_columns()
+    number = np.arange(N)
+    if entries[0].startswith("FRONT"):
+        # Energies that do not go with the type, so that all four channels are filled.
+        columns["ENERGY"] = ("E", np.where(number // 2 % 2, 2000.0, 20000.0))
+    photons = read_events(
+        [write_events(tmp_path / "a.fits", columns)], observed(), typed(config2, *entries)
+    )
+    if entries == ("BACK",):
+        # Odd events are BACK and have 2 GeV.
+        assert (photons.channel == 0).all()
+    found = dict(zip(*np.unique(photons.channel, return_counts=True), strict=True))
+    assert found == wanted
+    assert photons.origin["event_types"] == ", ".join(entries)
+
+
+def test_conversion_type_stands_in_for_front_and_back(tmp_path: Path, config2: Config):
+    columns = event_columns()
+    del columns["EVENT_TYPE"]
+    columns["CONVERSION_TYPE"] = ("I", np.arange(N) % 2)
+    path = write_events(tmp_path / "a.fits", columns)
+    both = read_events([path], observed(), typed(config2, "BACK", "FRONT"))
+    np.testing.assert_array_equal(np.bincount(both.channel), [N // 2, 0, 0, N // 2])
+    with pytest.raises(InputError, match="table EVENTS has no column EVENT_TYPE"):
+        read_events([path], observed(), typed(config2, "PSF3"))
+    columns["CONVERSION_TYPE"][1][7] = 2
+    odd = write_events(tmp_path / "b.fits", columns)
+    with pytest.raises(InputError, match=r"CONVERSION_TYPE of 1 events .* names 0 of the event"):
+        read_events([odd], observed(), typed(config2, "BACK"))
+
+
+def test_all_events_need_no_event_types(tmp_path: Path, config2: Config):
+    columns = event_columns()
+    del columns["EVENT_TYPE"]
+    path = write_events(tmp_path / "a.fits", columns)
+    assert len(read_events([path], observed(), config2)) == N
+    with pytest.raises(InputError, match="table EVENTS has no column EVENT_TYPE"):
+        read_events([path], observed(), typed(config2, "FRONT"))
+
+
+@pytest.mark.parametrize(
+    ("row", "entry", "message"),
+    [
+        (bits(), "FRONT", r"EVENT_TYPE of 1 events .* names 0 of the .* one of bits \[0, 1\]"),
+        (bits(0, 1), "BACK", r"EVENT_TYPE of 1 events .* names 2 of the event types"),
+        (bits(0, 9), "PSF3", r"names 0 of the .* one of bits \[2, 3, 4, 5\]"),
+        (bits(31), "FRONT", r"EVENT_TYPE of 1 events .*energy 20000.*names 0"),
+    ],
+)
+def test_events_of_no_type_or_two_are_refused(
+    tmp_path: Path, config2: Config, row: np.ndarray, entry: str, message: str
+):
+    columns = event_columns()
+    columns["EVENT_TYPE"][1][4] = row
+    path = write_events(tmp_path / "a.fits", columns)
+    with pytest.raises(InputError, match=message):
+        read_events([path], observed(), typed(config2, entry))
+
+
+@pytest.mark.parametrize(
+    "entries", [("FRONT", "FRONT+BACK"), ("FRONT", "PSF2"), ("BACK", "BACK"), ("PSF0+PSF0",)]
+)
+def test_selections_that_share_events_are_refused(
+    tmp_path: Path, config2: Config, entries: tuple[str, ...]
+):
+    path = write_events(tmp_path / "a.fits")
+    with pytest.raises(InputError, match=r"response\.event_types: .* count events twice"):
+        read_events([path], observed(), typed(config2, *entries))
+
+
+def test_an_unknown_event_type_is_named(tmp_path: Path, config2: Config):
+    path = write_events(tmp_path / "a.fits")
+    with pytest.raises(InputError, match="unknown event type 'PSF4'; choose from FRONT, BACK"):
+        read_events([path], observed(), typed(config2, "PSF4"))
+
+
+def with_zenith(config: Config, *limits: float) -> Config:
+    tree = config.model_dump()
+    for band, limit in zip(tree["bands"], limits, strict=True):
+        band["max_zenith_deg"] = limit
+    return Config.model_validate(tree)
+
+
+def test_each_band_has_its_zenith_cut(tmp_path: Path, config2: Config):
+    path = write_events(tmp_path / "a.fits")
+    columns = event_columns()
+    zenith, low = columns["ZENITH_ANGLE"][1], columns["ENERGY"][1] < 3000.0
+    photons = read_events([path], observed(), with_zenith(config2, 30.0, 90.0))
+    wanted = [np.sum(zenith[low] <= 30.0), np.sum(zenith[~low] <= 90.0)]
+    np.testing.assert_array_equal(np.bincount(photons.channel), wanted)
+    lower = read_events([path], observed(max_zenith_deg=60.0), with_zenith(config2, 30.0, 90.0))
+    np.testing.assert_array_equal(
+        np.bincount(lower.channel), [wanted[0], np.sum(zenith[~low] <= 60.0)]
+    )
+
+
+def test_a_list_without_zenith_angles_is_taken_as_cut(
+    tmp_path: Path, config2: Config, caplog: pytest.LogCaptureFixture
+):
+    columns = event_columns()
+    del columns["ZENITH_ANGLE"]
+    path = write_events(tmp_path / "a.fits", columns)
+    assert len(read_events([path], observed(), with_zenith(config2, 90.0, 105.0))) == N
+    assert "no column ZENITH_ANGLE: its events are taken to be cut" in caplog.text
+    assert "90 deg at the least" in caplog.text
+
+
+def test_events_without_a_zenith_angle_are_refused(tmp_path: Path, config2: Config):
+    columns = event_columns()
+    columns["ZENITH_ANGLE"][1][3:5] = np.nan
+    path = write_events(tmp_path / "a.fits", columns)
+    for asked in (observed(), observed(max_zenith_deg=60.0)):
+        with pytest.raises(
+            InputError, match=r"2 events have no zenith angle \(ZENITH_ANGLE is nan"
+        ):
+            read_events([path], asked, with_zenith(config2, 90.0, 105.0))
+
+
+def test_a_circle_of_the_whole_sky_is_no_cut(
+    tmp_path: Path, config2: Config, caplog: pytest.LogCaptureFixture
+):
+    dss = [*DSS, ("POS(RA,DEC)", "deg", "CIRCLE(0,0,180)")]
+    read_events([write_events(tmp_path / "a.fits", dss=dss)], observed(), config2)
+    assert "not the whole sky" not in caplog.text
