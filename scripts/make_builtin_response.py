@@ -24,7 +24,7 @@ import numpy as np
 from astropy.io import fits
 
 from geminga.files import atomic
-from geminga.response.average import first_psf_node, mean_area, mean_density
+from geminga.response.average import mean_area, psf_energies, ring_weights
 from geminga.response.builtin import ANGLE_RANGES, TABLE, BuiltinTables, angle_range, encode
 from geminga.response.caldb import EVENT_TYPE_FILES, open_fits, read_area, read_king
 from geminga.response.dispersion import average_dispersion, read_dispersion
@@ -94,17 +94,15 @@ def derive(folder: Path) -> BuiltinTables:
     for irf in CLASSES:
         for event_type, partition in EVENT_TYPE_FILES.items():
             king, area = read_king(irfs, irf, event_type), read_area(irfs, irf, event_type)
-            first = first_psf_node(king)
-            rows = []
-            for number in range(first, len(king.energy_mev)):
-                scale = float(scale_rad(king.scaling, king.energy_mev[number]))
+            psf_energy, rows = psf_energies(king), []
+            for value in psf_energy.tolist():
+                scale = float(scale_rad(king.scaling, value))
                 radius = np.degrees(SCALED_ANGLE * scale)
-                rows.append(
-                    [
-                        np.log(mean_density(king, area, part, number, radius) * scale**2)
-                        for part in ranges
-                    ]
+                rings = np.array(
+                    [king.ring_density(c, value, radius) for c in range(len(king.costheta))]
                 )
+                seen = [ring_weights(king.costheta, area, part, value) @ rings for part in ranges]
+                rows.append(np.log(np.array(seen) * scale**2))
             names.append(f"{irf}/{event_type}")
             energy = mean_area(area, profile)[0]
             areas.append(significant(np.array([mean_area(area, part)[1] for part in ranges])))
@@ -126,7 +124,7 @@ def derive(folder: Path) -> BuiltinTables:
         names=tuple(names),
         area_energy_mev=significant(energy),
         area_cm2=np.array(areas),
-        psf_energy_mev=significant(king.energy_mev[first:]),
+        psf_energy_mev=significant(psf_energy),
         scaling=significant(np.array(scalings)),
         scaled_angle=significant(SCALED_ANGLE, 8),
         ln_profile=np.array(profiles),

@@ -70,31 +70,41 @@ def mean_area(area: AreaTable, profile: ObservingProfile) -> tuple[Float64, Floa
     return energy, np.maximum(np.array(mean), 1e-6)
 
 
-def first_psf_node(king: KingTable) -> int:
-    """Return the last energy node of the PSF at or below the lowest energy wanted."""
-    return max(int(np.searchsorted(king.energy_mev, LOWEST_ENERGY_MEV)) - 1, 0)
+def psf_energies(king: KingTable) -> Float64:
+    """Return the energies the PSF is averaged at: nodes of the table and the middles between."""
+    first = max(int(np.searchsorted(king.energy_mev, LOWEST_ENERGY_MEV)) - 1, 0)
+    nodes = np.log(king.energy_mev[first:])
+    return np.exp(np.interp(np.arange(2 * len(nodes) - 1) / 2.0, np.arange(len(nodes)), nodes))
 
 
 def mean_density(
     king: KingTable,
     area: AreaTable,
     profile: ObservingProfile,
-    number: int,
+    energy_mev: float,
     radius_deg: Float64,
 ) -> Float64:
-    """Return the exposure-weighted PSF per steradian at an energy node of the table.
+    """Return the exposure-weighted PSF per steradian at an energy.
 
     PSF(E, r) = sum_c share_c Aeff(E, c) PSF(E, c, r) / sum_c share_c Aeff(E, c), the sum that gtpsf
     does for one direction.
     """
-    time_area = profile.share * area.at(float(king.energy_mev[number]), profile.centres)
-    weights = np.zeros(len(king.costheta))
+    weights = ring_weights(king.costheta, area, profile, energy_mev)
+    rings = [king.ring_density(c, energy_mev, radius_deg) for c in range(len(weights))]
+    return np.asarray(weights @ np.array(rings))
+
+
+def ring_weights(
+    costheta: Float64, area: AreaTable, profile: ObservingProfile, energy_mev: float
+) -> Float64:
+    """Return the part of the photons that counts for each node in cos theta, shape (C,)."""
+    time_area = profile.share * area.at(energy_mev, profile.centres)
+    weights = np.zeros(len(costheta))
     for value, part in zip(profile.centres, time_area / time_area.sum(), strict=True):
-        low, high, upper = bracket(king.costheta, float(value))
+        low, high, upper = bracket(costheta, float(value))
         weights[low] += (1.0 - upper) * part
         weights[high] += upper * part
-    nodes = [king.node_density(c, number, radius_deg) for c in range(len(weights))]
-    return np.asarray(weights @ np.array(nodes))
+    return weights
 
 
 def average_type(king: KingTable, area: AreaTable, profile: ObservingProfile) -> TypeResponse:
@@ -108,14 +118,9 @@ def average_type(king: KingTable, area: AreaTable, profile: ObservingProfile) ->
         Time at each incidence angle.
     """
     area_energy, area_cm2 = mean_area(area, profile)
-    first = first_psf_node(king)
-    densities = [
-        mean_density(king, area, profile, number, RADIUS_DEG)
-        for number in range(first, len(king.energy_mev))
-    ]
-    return TypeResponse(
-        king.event_type, area_energy, area_cm2, king.energy_mev[first:], np.array(densities)
-    )
+    energies = psf_energies(king)
+    densities = [mean_density(king, area, profile, float(e), RADIUS_DEG) for e in energies]
+    return TypeResponse(king.event_type, area_energy, area_cm2, energies, np.array(densities))
 
 
 def caldb_types(

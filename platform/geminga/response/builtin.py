@@ -31,8 +31,8 @@ from geminga.response.survey import (
     rocking_between,
 )
 
-# ln(density) is stored in these steps, 0.02 % of the density, ln(measured / true) in its own.
-LN_STEP = 2e-4
+# ln(density) is stored in these steps, 0.1 % of the density, ln(measured / true) in its own.
+LN_STEP = 1e-3
 RATIO_STEP = 1e-4
 ANGLE_RANGES = 4
 TABLE = "builtin.npz"

@@ -97,9 +97,9 @@ class BandPsf:
 def combine_types(types: Sequence[TypeResponse], origin: str) -> PsfTable:
     """Return the PSF of several event types together, weighted by their averaged areas."""
     nodes = types[0].psf_energy_mev
-    # Areas bend between the nodes of the PSF: three energies more in every gap follow them.
+    # Areas bend between the nodes of the PSF: an energy more in every gap follows them.
     fine = np.exp(
-        np.interp(np.arange(0, len(nodes) - 0.75, 0.25), np.arange(len(nodes)), np.log(nodes))
+        np.interp(np.arange(2 * len(nodes) - 1) / 2.0, np.arange(len(nodes)), np.log(nodes))
     )
     rows = []
     for energy in fine:
