@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+import struct
 import uuid
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from geminga.errors import InputError
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.(tmp|old)")
+_MAPPED_BYTES = 2**20
 
 
 @contextmanager
@@ -57,6 +65,21 @@ def atomic(path: Path) -> Iterator[Path]:
         else:
             with suppress(OSError):  # the parent may not be a folder at all
                 temporary.unlink()
+
+
+def remove_temporaries(folder: Path) -> int:
+    """Remove what `atomic` left in a folder when its process was killed; return how many.
+
+    Only for a folder that nobody writes into.
+    """
+    # Outermost first: a temporary folder may hold another.
+    left = sorted(p for p in folder.rglob(".*") if _TEMPORARY.fullmatch(p.name))
+    for path in left:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(left)
 
 
 def write_json(path: Path, tree: object) -> None:
@@ -103,6 +126,43 @@ def read_parquet(path: Path) -> pd.DataFrame:
         raise InputError(
             str(path), f"is not a readable Parquet file ({error})", "write it anew"
         ) from error
+
+
+def map_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Read arrays of an uncompressed npz file; large ones are mapped into memory, read only.
+
+    Processes of a machine that map the same file share its pages.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile
+        If the file is missing or damaged, as `numpy.load`.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+        for name in names:
+            member = content.zip.getinfo(f"{name}.npy")
+            if member.file_size < _MAPPED_BYTES or member.compress_type != zipfile.ZIP_STORED:
+                arrays[name] = content[name]
+            else:
+                arrays[name] = _map_array(path, member.header_offset)
+    return arrays
+
+
+def _map_array(path: Path, offset: int) -> NDArray[Any]:
+    """Map an array stored as npy in a zip file; `offset` is that of its local header."""
+    with path.open("rb") as stream:
+        # Lengths of name and extra field (PKWARE APPNOTE 4.3.7); the data follow them.
+        stream.seek(offset + 26)
+        name, extra = struct.unpack("<HH", stream.read(4))
+        stream.seek(name + extra, 1)
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            read = np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+        order: Literal["F", "C"] = "F" if fortran else "C"
+        return np.asarray(np.memmap(path, dtype, "r", stream.tell(), shape, order))
 
 
 def file_digest(path: Path) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from geminga.classes import components
 from geminga.config import Config
-from geminga.distributed.work import Piece
-from geminga.files import read_parquet, write_json
+from geminga.distributed.work import KEPT, Piece
+from geminga.files import atomic, read_parquet, write_json
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.records import make_records
 from geminga.patches.store import PATCHES_PER_GROUP, write_records
@@ -23,6 +23,18 @@ from geminga.sky.sky_files import SOURCES_FILE, load_sky, save_sky
 def response_of(config_json: str) -> Response:
     """Return the response of a configuration, built once per process."""
     return build_response(Config.model_validate_json(config_json))
+
+
+def diffuse_of(path: str) -> DiffuseCounts:
+    """Return diffuse counts, opened once per process; workers of a machine share the maps."""
+    status = Path(path).stat() if Path(path).is_file() else None
+    return _diffuse_of(path, (status.st_ino, status.st_mtime_ns) if status else None)
+
+
+@lru_cache(maxsize=1)
+def _diffuse_of(path: str, version: tuple[int, int] | None) -> DiffuseCounts:
+    """Open the file; `version` tells a new file of the same name from the old one."""
+    return DiffuseCounts.load(Path(path))
 
 
 def sky_folder(folder: Path, sky_id: int) -> Path:
@@ -51,7 +63,7 @@ class SkyWriter:
     def __init__(self, config_json: str, diffuse_path: str, folder: str) -> None:
         self.config = Config.model_validate_json(config_json)
         self.response = response_of(config_json)
-        self.diffuse = DiffuseCounts.load(Path(diffuse_path))
+        self.diffuse = diffuse_of(diffuse_path)
         self.population = load_population(self.config.sky.population)
         self.folder = Path(folder)
 
@@ -59,20 +71,21 @@ class SkyWriter:
         """Simulate the sky of ``sky_id``."""
         sky_id = int(piece["sky_id"])
         target = sky_folder(self.folder, sky_id)
-        if not target.exists():
+        kept = target.exists()
+        if not kept:
             sky = simulate_sky(self.config, self.response, self.population, self.diffuse, sky_id)
-            save_sky(target, sky)
-            write_json(
-                target / "expected_counts.json",
-                {
-                    "axes": ["component", "channel", "year"],
-                    "components": components(self.config.classes),
-                    "channels": [c.label for c in self.config.channels],
-                    "counts": sky.totals().tolist(),
-                },
-            )
+            totals = {
+                "axes": ["component", "channel", "year"],
+                "components": components(self.config.classes),
+                "channels": [c.label for c in self.config.channels],
+                "counts": sky.totals().tolist(),
+            }
+            # A sky's folder is there with all its files, or not at all.
+            with atomic(target) as temporary:
+                save_sky(temporary, sky)
+                write_json(temporary / "expected_counts.json", totals)
         truth = read_parquet(target / SOURCES_FILE)
-        return {"sky_id": sky_id, "sources": len(truth)}
+        return {"sky_id": sky_id, "sources": len(truth), KEPT: kept}
 
 
 class StoredSkies:
@@ -91,7 +104,7 @@ class StoredSkies:
     def __init__(self, config_json: str, diffuse_path: str, skies: str) -> None:
         self.config = Config.model_validate_json(config_json)
         self.response = response_of(config_json)
-        self.diffuse = DiffuseCounts.load(Path(diffuse_path))
+        self.diffuse = diffuse_of(diffuse_path)
         self.folder = Path(skies)
 
     def load(self, sky_id: int) -> Sky:
@@ -120,7 +133,8 @@ class PatchWriter:
         target = patch_file(self.folder, sky_id)
         grid = grid_for_sky(config, sky_id)
         count = len(grid.frames)
-        if not target.exists():
+        kept = target.exists()
+        if not kept:
             sky = self.skies.load(sky_id)
             write_records(
                 target,
@@ -131,4 +145,4 @@ class PatchWriter:
                     for first in range(0, count, PATCHES_PER_GROUP)
                 ),
             )
-        return {"sky_id": sky_id, "patches": count, "bytes": target.stat().st_size}
+        return {"sky_id": sky_id, "patches": count, "bytes": target.stat().st_size, KEPT: kept}

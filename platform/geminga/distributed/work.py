@@ -2,18 +2,22 @@
 
 A piece is a small row (which sky, which row group); a worker is a class that is constructed once per
 process and called with pieces. What a worker makes goes to files, so that an interrupted stage
-goes on where it stopped; only a small row per piece comes back.
+goes on where it stopped; only a small row per piece comes back. A process that dies takes one
+piece with it, which Ray Data gives to another, as often as it takes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import ray.data
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from geminga.distributed.session import available_workers
 from geminga.errors import InputError
@@ -22,11 +26,29 @@ from geminga.progress import progress
 Piece = Mapping[str, int | float | str]
 Worker = Callable[..., "Callable[[Piece], Piece]"]
 
+KEPT = "kept"
+"""An answer's key that says whether its files were there from an earlier try; never handed on."""
+
 
 @lru_cache(maxsize=2)
 def _prepared(worker: Worker, arguments: tuple[Any, ...]) -> Callable[[Piece], Piece]:
     """Make a worker once per process; Ray keeps its processes from one stage to the next."""
     return worker(*arguments)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep the libraries of this process to one thread: there is a process for every core.
+
+    The process may train a network later, with all the threads it wants.
+    """
+    before = pa.cpu_count()
+    pa.set_cpu_count(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        pa.set_cpu_count(before)
 
 
 def _one_by_one(batch: pd.DataFrame, worker: Worker, arguments: tuple[Any, ...]) -> pd.DataFrame:
@@ -35,13 +57,16 @@ def _one_by_one(batch: pd.DataFrame, worker: Worker, arguments: tuple[Any, ...])
     Ray would pass it on as text inside errors of its own, and print each of them.
     """
     rows = []
-    for row in batch.to_dict("records"):
+    for number, text in zip(batch["number"], batch["piece"], strict=True):
+        row = {"number": int(number), "answer": "", "error": "", KEPT: False}
         try:
-            call = _prepared(worker, arguments)
-            answer = dict(call({str(key): value for key, value in row.items()}))
-            rows.append({"answer": json.dumps(answer), "error": ""})
+            with one_thread():
+                answer = dict(_prepared(worker, arguments)(json.loads(text)))
+            row[KEPT] = bool(answer.pop(KEPT, False))
+            row["answer"] = json.dumps(answer)
         except InputError as error:
-            rows.append({"answer": "", "error": json.dumps(error.__reduce__()[1])})
+            row["error"] = json.dumps(error.__reduce__()[1])
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -59,7 +84,7 @@ def run_pieces(
     ----------
     worker : callable
         ``worker(*arguments)`` is made once per process; the result is called with each piece and
-        returns a flat row.
+        returns a flat row. A row with ``kept`` true is of a piece done in an earlier try.
     arguments : sequence
         Small, hashable constructor arguments.
     pieces : sequence of mappings
@@ -79,7 +104,8 @@ def run_pieces(
         return []
     count = min(available_workers(workers), len(pieces))
     dataset = ray.data.from_items(
-        [dict(p) for p in pieces], override_num_blocks=len(pieces)
+        [{"number": n, "piece": json.dumps(dict(p))} for n, p in enumerate(pieces)],
+        override_num_blocks=len(pieces),
     ).map_batches(
         partial(_one_by_one, worker=worker, arguments=tuple(arguments)),
         batch_format="pandas",
@@ -87,9 +113,11 @@ def run_pieces(
         num_cpus=1,
         compute=ray.data.TaskPoolStrategy(size=count),
     )
-    rows = []
-    for row in progress(dataset.iter_rows(), len(pieces), label, unit):
+    # Answers are counted as they come; one slow piece holds none back.
+    dataset.context.execution_options.preserve_order = False
+    answers: dict[int, dict[str, Any]] = {}
+    for row in progress(dataset.iter_rows(), len(pieces), label, unit, lambda r: bool(r[KEPT])):
         if row["error"]:
             raise InputError(*json.loads(row["error"]))
-        rows.append(json.loads(row["answer"]))
-    return rows
+        answers[int(row["number"])] = json.loads(row["answer"])
+    return [answers[number] for number in range(len(pieces))]

@@ -21,7 +21,7 @@ from typing import Any
 import geminga
 from geminga.config import Config, digest
 from geminga.errors import InputError
-from geminga.files import read_json, write_json
+from geminga.files import read_json, remove_temporaries, write_json
 from geminga.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -203,6 +203,7 @@ def _work_folder(final: Path, key: str) -> Iterator[Path]:
             if stale != work:
                 shutil.rmtree(stale)
         work.mkdir(parents=True, exist_ok=True)
+        remove_temporaries(work)
     except OSError as error:
         raise InputError(
             str(final),
@@ -210,6 +211,8 @@ def _work_folder(final: Path, key: str) -> Iterator[Path]:
             "choose a writable folder with --set run.output=FOLDER",
         ) from error
     yield work
+    # A worker that was killed while the stage went on leaves its unfinished file.
+    remove_temporaries(work)
     if final.exists():
         shutil.rmtree(final)
     work.rename(final)

@@ -19,7 +19,7 @@ from geminga.bands import edges_mev
 from geminga.classes import DIFFUSE_COMPONENTS, EXTENDED, INTERSTELLAR, ISOTROPIC
 from geminga.config import Config, data_path
 from geminga.errors import InputError
-from geminga.files import atomic
+from geminga.files import atomic, map_arrays
 from geminga.response import Response
 from geminga.sky.depth import isotropic_left
 from geminga.sky.diffuse_models import (
@@ -118,7 +118,7 @@ class DiffuseCounts:
 
     @classmethod
     def load(cls, path: Path) -> DiffuseCounts:
-        """Read what `save` wrote.
+        """Read what `save` wrote; maps stay in the file, shared by all processes of a machine.
 
         Raises
         ------
@@ -128,8 +128,7 @@ class DiffuseCounts:
         rows = {name: f"{_ROW}{name}" for name in tables.EXTENDED.names}
         names = (*_ARRAYS, *rows.values())
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                content = {name: arrays[name] for name in names}
+            content = map_arrays(path, names)
             nside = int(healpy.npix2nside(content["isotropic"].shape[-1]))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
