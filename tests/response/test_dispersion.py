@@ -252,6 +252,16 @@ def test_builtin_equals_caldb(lat_data: Path) -> None:
 
 
 @pytest.mark.data
+def test_caldb_class_without_dispersion(lat_data: Path) -> None:
+    settings = {"data": lat_data, "caldb": "irfs", "irf": "P8R2_SOURCE_V6"}
+    message = r"has no edisp_P8R2_SOURCE_V6_FB.fits .*P8R3_SOURCE_V3.*; name one in response.disp"
+    with pytest.raises(InputError, match=message):
+        respond(((1.0, 2.0),), **settings)
+    response = respond(((1.0, 2.0),), **settings, dispersion_irf="P8R3_SOURCE_V3")
+    assert "standing in for P8R2_SOURCE_V6" in response.origin["dispersion"]
+
+
+@pytest.mark.data
 def test_official_cube_is_extrapolated_a_little(
     lat_data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -186,7 +186,13 @@ def test_no_event_type() -> None:
 
 
 def write_caldb(
-    folder: Path, *, drop: str = "", nan: bool = False, name: str = "RPSF_FRONT"
+    folder: Path,
+    *,
+    drop: str = "",
+    nan: bool = False,
+    name: str = "RPSF_FRONT",
+    core: float = 1.0,
+    area_m2: float = 0.5,
 ) -> None:
     """A small CALDB: a King function of one width at every energy and angle."""
     axes = [
@@ -196,8 +202,7 @@ def write_caldb(
         fits.Column("CTHETA_HI", "2E", array=np.array([[0.6, 1.0]])),
     ]
     values = {"NTAIL": 0.0, "SCORE": 1.0, "STAIL": 1.0, "GCORE": 3.0, "GTAIL": 3.0}
-    if nan:
-        values["SCORE"] = np.nan
+    values["SCORE"] = np.nan if nan else core
     columns = [
         fits.Column(key, "6E", dim="(3, 2)", array=np.full((1, 2, 3), value))
         for key, value in values.items()
@@ -206,7 +211,7 @@ def write_caldb(
     psf = fits.BinTableHDU.from_columns([*axes, *columns], name=name)
     scaling = fits.Column("PSFSCALE", "3E", array=np.array([[0.0, 0.01, -0.8]]))
     scale = fits.BinTableHDU.from_columns([scaling], name="PSF_SCALING_PARAMS_FRONT")
-    area = fits.Column("EFFAREA", "6E", dim="(3, 2)", array=np.full((1, 2, 3), 0.5))
+    area = fits.Column("EFFAREA", "6E", dim="(3, 2)", array=np.full((1, 2, 3), area_m2))
     aeff = fits.BinTableHDU.from_columns([*axes, area], name="EFFECTIVE AREA_FRONT")
     folder.mkdir(exist_ok=True, parents=True)
     fits.HDUList([fits.PrimaryHDU(), psf, scale]).writeto(
@@ -230,6 +235,8 @@ def test_caldb_of_a_known_king_function(tmp_path: Path) -> None:
     [
         ({"drop": "STAIL"}, "has no column STAIL; columns there: ENERG_LO"),
         ({"nan": True}, "column SCORE holds NaN"),
+        ({"core": -1.0}, "column SCORE is not positive"),
+        ({"area_m2": -0.5}, "column EFFAREA is negative"),
         ({"name": "RPSF_BACK"}, "has no table RPSF_FRONT; tables there: RPSF_BACK"),
     ],
 )

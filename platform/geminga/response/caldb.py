@@ -118,11 +118,10 @@ def caldb_file(folder: Path, kind: str, irf: str, partition: str) -> Path:
             for p in folder.rglob(f"{kind}_*_{partition}.fits")
         }
     )
-    raise InputError(
-        f"{folder}",
-        f"has no {name} for response.irf {irf!r}",
-        f"classes there: {', '.join(there) or 'none'}",
-    )
+    key, remedy = "response.irf", f"classes there: {', '.join(there) or 'none'}"
+    if kind == "edisp":
+        key, remedy = "the energy dispersion of", f"{remedy}; name one in response.dispersion_irf"
+    raise InputError(f"{folder}", f"has no {name} for {key} {irf!r}", remedy)
 
 
 def read_king(folder: Path, irf: str, event_type: str) -> KingTable:
@@ -141,6 +140,9 @@ def read_king(folder: Path, irf: str, event_type: str) -> KingTable:
             name: read_column(table, name, path).reshape(len(costheta), len(energy))
             for name in PARAMETERS
         }
+        for name in ("SCORE", "STAIL", "GCORE", "GTAIL"):
+            if np.any(parameters[name] <= 0.0):
+                raise InputError(str(path), f"column {name} is not positive", "fetch the file anew")
         scale = read_column(
             read_table(hdus, f"PSF_SCALING_PARAMS_{event_type}", path), "PSFSCALE", path
         ).ravel()
@@ -169,6 +171,8 @@ def read_area(folder: Path, irf: str, event_type: str) -> AreaTable:
         table = read_table(hdus, f"EFFECTIVE AREA_{event_type}", path)
         energy, costheta = read_axes(table, path)
         area = read_column(table, "EFFAREA", path).reshape(len(costheta), len(energy))
+        if np.any(area < 0.0):
+            raise InputError(str(path), "column EFFAREA is negative", "fetch the file anew")
     return AreaTable(event_type, energy, costheta, area * CM2_PER_M2)
 
 
