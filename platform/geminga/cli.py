@@ -126,6 +126,18 @@ def write_maps_command(
         typer.echo(str(path))
 
 
+@app.command("compare-sky")
+def compare_sky_command(
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option(help="folder of the table and the figures")],
+    overrides: SetOption = None,
+) -> None:
+    """Compare real photons with those expected of a catalogue and the diffuse models, unfitted."""
+    from geminga.pipeline.compare_sky import compare_sky, write_comparison
+
+    typer.echo(write_comparison(compare_sky(load_config(config, overrides)), out), nl=False)
+
+
 @app.command("write-events")
 def write_events_command(
     config: ConfigOption,

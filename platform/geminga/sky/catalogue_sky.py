@@ -11,12 +11,12 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from astropy.io import fits
 
+from geminga.arrays import Float64
 from geminga.bands import edges_mev
 from geminga.classes import DIFFUSE_COMPONENTS, EXTENDED, ISOTROPIC
 from geminga.config import Config
@@ -24,7 +24,7 @@ from geminga.errors import InputError
 from geminga.response import Response
 from geminga.seeds import Split, sky_id
 from geminga.sky.diffuse import DiffuseCounts
-from geminga.sky.extended import ExtendedList, catalog_spectra, read_shapes
+from geminga.sky.extended import ExtendedList, Shape, catalog_spectra, read_shapes
 from geminga.sky.extended_maps import extended_counts
 from geminga.sky.fits_input import column_name, open_fits, require_columns
 from geminga.sky.interstellar import draw_interstellar
@@ -174,7 +174,7 @@ def catalogue_sky(config: Config, response: Response, diffuse: DiffuseCounts, pa
     )
 
 
-def _rows(path: Path) -> tuple[list[str], list[str], list[str], Any, Any]:
+def _rows(path: Path) -> tuple[list[str], list[str], list[str], Float64, Float64]:
     """Return names, names of extended sources, classes and Galactic positions of every row."""
     with open_fits(path) as hdus:
         for hdu in hdus:
@@ -191,14 +191,11 @@ def _rows(path: Path) -> tuple[list[str], list[str], list[str], Any, Any]:
             own = names if extended is None else [str(v).strip() for v in hdu.data[extended]]
             kinds = [str(v).strip().lower() for v in kind]
             kinds = [UNASSOCIATED if v in ("", "unk") else v for v in kinds]
-            return (
-                *(names, own, kinds),
-                *(np.asarray(v, dtype=np.float64) for v in (lon, lat)),
-            )
+            return names, own, kinds, np.asarray(lon, np.float64), np.asarray(lat, np.float64)
     raise InputError(str(path), "has no table with a column CLASS or CLASS1", _REMEDY)
 
 
-def _shapes(path: Path) -> list[Any]:
+def _shapes(path: Path) -> list[Shape]:
     with open_fits(path) as hdus:
         known = any(
             isinstance(hdu, fits.BinTableHDU) and column_name(hdu, "Model_Form") for hdu in hdus

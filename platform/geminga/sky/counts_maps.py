@@ -28,8 +28,8 @@ from geminga.sky.sources import SourceSet
 SOURCES = "sources"
 """Name of all point sources together."""
 
-_FINER = 4
-"""Sources and rotated diffuse maps are made in pixels this much finer a side."""
+_FINER, _FINER_DIFFUSE = 8, 4
+"""Sources, and diffuse maps that are turned, are made in pixels this much finer a side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,14 +147,15 @@ def _sources(sky: Sky, nside: int, galactic: bool) -> Float64:
     turned = dataclasses.replace(
         sky,
         channels=tuple(c.model_copy(update={"nside": _FINER * nside}) for c in sky.channels),
-        sources=SourceSet(table, sky.sources.yearly),
+        classes=(SOURCES,),
+        sources=SourceSet(table.assign(class_name=SOURCES), sky.sources.yearly),
     )
-    result = np.zeros((len(sky.channels), healpy.nside2npix(nside)))
-    for channel in range(len(sky.channels)):
-        for name in sky.classes:
-            fine = expected_map(turned, name, channel)
-            result[channel] += healpy.ud_grade(fine, nside, power=-2)
-    return result
+    channels = range(len(sky.channels))
+    # Whole pixels are divided finely around a source only as far as their size asks for: finer
+    # maps are the quicker ones.
+    return np.array(
+        [healpy.ud_grade(expected_map(turned, SOURCES, c), nside, power=-2) for c in channels]
+    )
 
 
 def _diffuse(density: Float64, nside: int, galactic: bool) -> Float64:
@@ -163,7 +164,7 @@ def _diffuse(density: Float64, nside: int, galactic: bool) -> Float64:
     own = int(healpy.npix2nside(len(density)))
     if galactic and nside <= own:
         return np.asarray(healpy.ud_grade(density, nside) * area)
-    lon, lat = _galactic_directions(_FINER * nside, galactic)
+    lon, lat = _galactic_directions(_FINER_DIFFUSE * nside, galactic)
     values = healpy.get_interp_val(density, lon, lat, lonlat=True)
     coarse = healpy.ud_grade(values, nside)
     # Interpolation moves a little emission between pixels; the sum is kept.
