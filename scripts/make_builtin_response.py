@@ -25,14 +25,16 @@ from astropy.io import fits
 
 from geminga.files import atomic
 from geminga.response.average import mean_area, psf_energies, ring_weights
-from geminga.response.builtin import ANGLE_RANGES, TABLE, BuiltinTables, angle_range, encode
+from geminga.response.builtin import TABLE, BuiltinTables, encode
 from geminga.response.caldb import EVENT_TYPE_FILES, open_fits, read_area, read_king
 from geminga.response.dispersion import average_dispersion, read_dispersion
 from geminga.response.exposure import interpolate_energy
 from geminga.response.king import scale_rad
 from geminga.response.survey import (
+    ANGLE_RANGES,
     SECONDS_PER_YEAR,
-    ObservingProfile,
+    angle_range,
+    ranges_of,
     rocking_between,
     survey_profile,
 )
@@ -77,13 +79,6 @@ def declination_pattern(cube: Path) -> tuple[np.ndarray, np.ndarray, float, floa
 def _at_reference(areas: np.ndarray, energy: np.ndarray) -> np.ndarray:
     """Return the areas (G,) at the reference energy from those (G, A) at all energies."""
     return interpolate_energy(areas.T, energy, np.array([REFERENCE_MEV]))[0]
-
-
-def ranges_of(profile: ObservingProfile) -> list[ObservingProfile]:
-    """Return the profile cut to each range of incidence angle, the time in each adding up to 1."""
-    number = angle_range(profile.centres)
-    shares = [np.where(number == g, profile.share, 0.0) for g in range(ANGLE_RANGES)]
-    return [ObservingProfile(profile.edges, share / share.sum()) for share in shares]
 
 
 def derive(folder: Path) -> BuiltinTables:

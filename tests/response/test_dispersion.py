@@ -53,7 +53,9 @@ def respond(edges: tuple[tuple[float, float], ...] = THESIS, **settings: Any) ->
 def flat_area(event_type: str = "FRONT") -> TypeResponse:
     """The same area at every energy."""
     energy = np.geomspace(1.0, 1e8, 9)
-    return TypeResponse(event_type, energy, np.full(9, 1e3), energy, np.ones((9, 1)))
+    return TypeResponse(
+        event_type, energy, np.full(9, 1e3), energy, np.ones((9, 1)), np.ones((4, 9))
+    )
 
 
 def lognormal(sigma: float) -> Dispersion:

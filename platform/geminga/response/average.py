@@ -12,7 +12,7 @@ from geminga.arrays import Float64
 from geminga.response.caldb import AreaTable, read_area, read_king
 from geminga.response.king import KingTable, bracket
 from geminga.response.radial import radius_nodes
-from geminga.response.survey import ObservingProfile
+from geminga.response.survey import ObservingProfile, ranges_of
 
 MAX_RADIUS_DEG = 30.0
 # Steps of 2.4e-4 deg at the centre, 2.4 % of the angle beyond 0.02 deg.
@@ -38,6 +38,8 @@ class TypeResponse:
         Energies of `density_per_sr`.
     density_per_sr : Float64 (E, R)
         Exposure-weighted PSF at `RADIUS_DEG`.
+    range_area_cm2 : Float64 (G, A)
+        Effective area averaged over each range of incidence angle (`survey.angle_range`).
     """
 
     event_type: str
@@ -45,6 +47,7 @@ class TypeResponse:
     area_cm2: Float64
     psf_energy_mev: Float64
     density_per_sr: Float64
+    range_area_cm2: Float64
 
     def area_at(self, energy_mev: Float64) -> Float64:
         """Return the averaged area in cm2 at any energies, log-log interpolated."""
@@ -120,7 +123,10 @@ def average_type(king: KingTable, area: AreaTable, profile: ObservingProfile) ->
     area_energy, area_cm2 = mean_area(area, profile)
     energies = psf_energies(king)
     densities = [mean_density(king, area, profile, float(e), RADIUS_DEG) for e in energies]
-    return TypeResponse(king.event_type, area_energy, area_cm2, energies, np.array(densities))
+    ranges = [mean_area(area, part)[1] for part in ranges_of(profile)]
+    return TypeResponse(
+        king.event_type, area_energy, area_cm2, energies, np.array(densities), np.array(ranges)
+    )
 
 
 def caldb_types(

@@ -22,26 +22,21 @@ from geminga.response.average import RADIUS_DEG, TypeResponse
 from geminga.response.dispersion import DispersionTable
 from geminga.response.exposure import Exposure, galactic_to_equatorial, map_centres
 from geminga.response.king import scale_rad
-from geminga.response.orbit import model_exposure, sin_declination
+from geminga.response.orbit import orbit_livetime, sin_declination
 from geminga.response.survey import (
-    LOWEST_COSTHETA,
+    ANGLE_RANGES,
     MAX_ZENITH_DEG,
     SECONDS_PER_YEAR,
     ObservingProfile,
+    angle_range,
     rocking_between,
+    survey_profile,
 )
 
 # ln(density) is stored in these steps, 0.1 % of the density, ln(measured / true) in its own.
 LN_STEP = 1e-3
 RATIO_STEP = 1e-4
-ANGLE_RANGES = 4
 TABLE = "builtin.npz"
-
-
-def angle_range(costheta: Float64) -> NDArray[np.int64]:
-    """Return which of the `ANGLE_RANGES` equal ranges of cos theta values lie in."""
-    part = (costheta - LOWEST_COSTHETA) / (1.0 - LOWEST_COSTHETA) * ANGLE_RANGES
-    return np.clip(part.astype(np.int64), 0, ANGLE_RANGES - 1)
 
 
 @dataclass(frozen=True)
@@ -235,7 +230,12 @@ def _decode(tables: BuiltinTables, number: int, event_type: str, time: Float64) 
     # A share of nothing would have no logarithm.
     area = np.maximum(seen.sum(axis=0), 1e-6)
     return TypeResponse(
-        event_type, tables.area_energy_mev, area, tables.psf_energy_mev, np.array(densities)
+        event_type,
+        tables.area_energy_mev,
+        area,
+        tables.psf_energy_mev,
+        np.array(densities),
+        tables.area_cm2[number],
     )
 
 
@@ -248,9 +248,9 @@ def pattern_exposure(
 ) -> Exposure:
     """Return averaged effective area times livetime times the pattern in declination.
 
-    The pattern is that of the 3FHL cube at 10 GeV (105 deg), times the orbit model's ratio of the
-    zenith cut to that one; at other energies the share of each declination differs by a few per
-    cent, because the effective area falls off with incidence angle a little differently.
+    The pattern is that of the 3FHL cube (P8R2_SOURCE, 10 GeV, 105 deg) times the orbit model's
+    ratio of what is asked for to that: another zenith cut, and areas that fall off with incidence
+    angle differently at other energies and for other event types.
 
     Parameters
     ----------
@@ -270,14 +270,23 @@ def pattern_exposure(
     area = np.sum([t.area_at(energy) for t in types], axis=0)
     seconds = duration_years * SECONDS_PER_YEAR * tables.livetime_share
     sine = np.sin(np.radians(galactic_to_equatorial(*map_centres(nside))[1]))
-    pattern = np.interp(sine, tables.sin_declination, tables.pattern)
-    if max_zenith_deg != MAX_ZENITH_DEG:
-        rocking = rocking_between(0.0, duration_years)
-        here, official = (
-            model_exposure(rocking, cut, tables.area_shape)
-            for cut in (max_zenith_deg, MAX_ZENITH_DEG)
-        )
-        pattern = pattern * np.interp(sine, sin_declination(), here / official)
-    pattern /= pattern.mean()
-    maps = (area[:, None] * seconds * pattern[None, :]).astype(np.float32)
+    official = np.interp(sine, tables.sin_declination, tables.pattern)
+    rocking = rocking_between(0.0, duration_years)
+    here = _range_time(orbit_livetime(rocking, max_zenith_deg)) @ np.sum(
+        [t.range_area_cm2 for t in types], axis=0
+    )
+    share = survey_profile(rocking).share
+    reference = _range_time(share * tables.area_shape) / _range_time(share)
+    there = _range_time(orbit_livetime(rocking, MAX_ZENITH_DEG)) @ reference
+    ratio = np.maximum(here, 1e-30) / there[:, None]
+    maps = np.empty((len(energy), sine.size), np.float32)
+    for number, mean in enumerate(area):
+        pattern = official * np.interp(sine, sin_declination(), ratio[:, number])
+        maps[number] = mean * seconds * pattern / pattern.mean()
     return Exposure(energy, maps, origin)
+
+
+def _range_time(values: Float64) -> Float64:
+    """Sum over the bins of cos theta (last axis) inside each range of incidence angle."""
+    width = values.shape[-1] // ANGLE_RANGES
+    return np.asarray(values.reshape(*values.shape[:-1], ANGLE_RANGES, width).sum(axis=-1))

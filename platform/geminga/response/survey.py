@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geminga.arrays import Float64
 
@@ -32,6 +33,8 @@ Rocking = tuple[tuple[float, float], ...]
 MAX_ZENITH_DEG = 105.0
 LOWEST_COSTHETA = 0.2
 BINS = 40
+# Built-in tables, and the pattern of exposure, tell apart this many equal ranges of cos theta.
+ANGLE_RANGES = 4
 
 
 def rocking_between(start_years: float, stop_years: float) -> Rocking:
@@ -72,6 +75,20 @@ class ObservingProfile:
 def costheta_edges(bins: int = BINS) -> Float64:
     """Return bin edges from cos theta 0.2, where the response tables end, to 1."""
     return np.linspace(LOWEST_COSTHETA, 1.0, bins + 1)
+
+
+def angle_range(costheta: Float64) -> NDArray[np.int64]:
+    """Return which of the `ANGLE_RANGES` equal ranges of cos theta values lie in."""
+    part = (costheta - LOWEST_COSTHETA) / (1.0 - LOWEST_COSTHETA) * ANGLE_RANGES
+    return np.clip(part.astype(np.int64), 0, ANGLE_RANGES - 1)
+
+
+def ranges_of(profile: ObservingProfile) -> list[ObservingProfile]:
+    """Return the profile cut to each range of incidence angle, the time in each adding up to 1."""
+    number = angle_range(profile.centres)
+    # A range that is never seen is averaged evenly: its share is nothing anyway.
+    shares = [np.where(number == g, profile.share + 1e-12, 0.0) for g in range(ANGLE_RANGES)]
+    return [ObservingProfile(profile.edges, s / max(s.sum(), 1e-300)) for s in shares]
 
 
 def visible_share(costheta: Float64, rocking_deg: float, max_zenith_deg: float) -> Float64:
