@@ -3,8 +3,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,8 +14,10 @@ from geminga.errors import InputError
 from geminga.files import (
     atomic,
     file_digest,
+    map_arrays,
     read_json,
     read_parquet,
+    remove_temporaries,
     write_json,
     write_parquet,
 )
@@ -207,3 +211,38 @@ def test_digest_follows_the_bytes(tmp_path: Path) -> None:
 def test_json_is_readable_by_others(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"a": [1]})
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": [1]}
+
+
+def test_large_arrays_of_an_npz_file_stay_in_it(tmp_path: Path) -> None:
+    arrays = {
+        "large": np.arange(2**18, dtype=np.float64).reshape(2, -1),
+        "columns": np.asfortranarray(np.arange(2**18, dtype=np.int64).reshape(-1, 4)),
+        "small": np.arange(3),
+        "empty": np.zeros((4, 0), np.float32),
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    np.savez_compressed(tmp_path / "b.npz", **arrays)
+    for name, mapped in (("a.npz", True), ("b.npz", False)):
+        content = map_arrays(tmp_path / name, list(arrays))
+        assert isinstance(content["large"].base, np.memmap) is mapped
+        for key, values in arrays.items():
+            assert content[key].dtype == values.dtype
+            np.testing.assert_array_equal(content[key], values)
+    with pytest.raises(KeyError, match="other"):
+        map_arrays(tmp_path / "a.npz", ["other"])
+    whole = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(whole[:-5000])
+    with pytest.raises(zipfile.BadZipFile):
+        map_arrays(tmp_path / "a.npz", ["large"])
+
+
+def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "sky").mkdir()
+    for name in (".sky.0123abcd.tmp", ".sky.0123abcd.old", "sky/.x.json.89abcdef.tmp"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".folder.0123abcd.tmp" / ".inner.0123abcd.tmp").mkdir(parents=True)
+    for name in ("sky/x.json", ".keep", "a.tmp", ".keep.partial"):
+        (tmp_path / name).write_text("whole")
+    assert remove_temporaries(tmp_path) == 5
+    assert names(tmp_path) == [".keep", ".keep.partial", "a.tmp", "sky"]
+    assert names(tmp_path / "sky") == ["x.json"]

@@ -19,7 +19,7 @@ import pytest
 from geminga.config import Config
 from geminga.distributed.session import close_ray, ray_session
 from geminga.distributed.simulate import PatchWriter, SkyWriter, patch_file
-from geminga.distributed.work import run_pieces
+from geminga.distributed.work import Piece, run_pieces
 from geminga.files import remove_temporaries
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
@@ -29,8 +29,8 @@ PIECES = [{"sky_id": sky_id(Split.TRAIN, n)} for n in range(6)]
 
 
 @pytest.fixture(scope="module")
-def ray_on_two_cores() -> Iterator[None]:
-    with ray_session(2):
+def ray_on_four_cores() -> Iterator[None]:
+    with ray_session(4):
         pass
     yield
     close_ray()
@@ -38,7 +38,7 @@ def ray_on_two_cores() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def skies(
-    config2: Config, tmp_path_factory: pytest.TempPathFactory, ray_on_two_cores: None
+    config2: Config, tmp_path_factory: pytest.TempPathFactory, ray_on_four_cores: None
 ) -> tuple[str, str, str]:
     """Configuration, diffuse counts and simulated skies, to be cut into patches."""
     patches = config2.patches.model_copy(update={"grid_nside": 4})
@@ -119,12 +119,21 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def test_a_killed_worker_loses_nothing(skies: tuple[str, str, str], tmp_path: Path) -> None:
-    cut(skies, tmp_path / "calm", 2)
+@pytest.fixture(scope="module")
+def calm(skies: tuple[str, str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Patches that one worker made, undisturbed."""
+    folder = tmp_path_factory.mktemp("calm") / "patches"
+    cut(skies, folder, 1)
+    return folder
+
+
+def test_a_killed_worker_loses_nothing(
+    skies: tuple[str, str, str], calm: Path, tmp_path: Path
+) -> None:
     watch = cut(skies, tmp_path / "killed", 2, kill=True)
     assert watch.killed
     assert not Path(f"/proc/{watch.killed}").exists()
-    assert digests(tmp_path / "killed") == digests(tmp_path / "calm")
+    assert digests(tmp_path / "killed") == digests(calm)
     assert watch.before_kill, "some were finished before"
     for path, identity in watch.seen.items():
         assert (path.stat().st_ino, path.stat().st_mtime_ns) == identity, f"{path} was made anew"
@@ -134,24 +143,58 @@ def test_a_killed_worker_loses_nothing(skies: tuple[str, str, str], tmp_path: Pa
     assert len(digests(tmp_path / "killed")) == len(PIECES)
 
 
-def test_four_workers_give_the_same_bytes(skies: tuple[str, str, str], tmp_path: Path) -> None:
-    close_ray()
-    with ray_session(4):
-        for workers in (1, 4):
-            cut(skies, tmp_path / str(workers), workers)
-    close_ray()
-    assert digests(tmp_path / "1") == digests(tmp_path / "4")
+def test_four_workers_give_the_bytes_of_one(
+    skies: tuple[str, str, str], calm: Path, tmp_path: Path
+) -> None:
+    cut(skies, tmp_path / "four", 4)
+    assert digests(tmp_path / "four") == digests(calm)
 
 
 def test_pieces_from_before_are_not_in_the_rate(
-    skies: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    skies: tuple[str, str, str], calm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cut(skies, tmp_path / "patches", 1)
-    capsys.readouterr()
-    patch_file(tmp_path / "patches", PIECES[3]["sky_id"]).unlink()
+    folder = tmp_path / "patches"
+    shutil.copytree(calm, folder)
+    patch_file(folder, PIECES[3]["sky_id"]).unlink()
     with ray_session():
-        run_pieces(PatchWriter, (*skies, str(tmp_path / "patches")), PIECES, 1, "patches", "sky")
+        run_pieces(PatchWriter, (*skies, str(folder)), PIECES, 1, "patches", "sky")
     assert "patches: 6/6 skies (5 from before)" in capsys.readouterr().err
+
+
+def memory(field: str) -> float:
+    """Memory of this process in MB: VmRSS now, VmHWM at its highest."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition(f"{field}:")[2].split()[0]) / 1024
+
+
+class Measured:
+    """Generates a sky and cuts it; answers with the memory its process has taken at most."""
+
+    def __init__(self, config_json: str, diffuse: str, folder: str) -> None:
+        self.skies = SkyWriter(config_json, diffuse, f"{folder}/skies")
+        self.patches = PatchWriter(config_json, diffuse, f"{folder}/skies", f"{folder}/patches")
+
+    def __call__(self, piece: Piece) -> Piece:
+        self.skies(piece)
+        self.patches(piece)
+        return {"process": os.getpid(), "peak": memory("VmHWM")}
+
+
+def test_memory_is_flat_from_2_to_40_skies(config2: Config, tmp_path: Path) -> None:
+    text, diffuse = config2.model_dump_json(), str(tmp_path / "diffuse.npz")
+    diffuse_counts(config2, build_response(config2)).save(Path(diffuse))
+    peak, driver = {}, {}
+    for count in (2, 40):
+        pieces = [{"sky_id": sky_id(Split.TRAIN, n)} for n in range(count)]
+        with ray_session():
+            rows = run_pieces(
+                Measured, (text, diffuse, str(tmp_path / str(count))), pieces, 2, "skies", "sky"
+            )
+        peak[count] = max(row["peak"] for row in rows)
+        driver[count] = memory("VmRSS")
+    # A worker that kept its skies, or only their patches' images, would grow by 100 MB and more.
+    assert peak[40] < peak[2] + 40, peak
+    assert driver[40] < driver[2] + 40, driver
 
 
 RUN = """
@@ -228,7 +271,6 @@ def test_a_killed_driver_goes_on_where_it_stopped(config2: Config, tmp_path: Pat
     (work,) = root.glob(".patches.*.partial")
     finished = {p.name: p.stat() for p in work.glob("[!.]*")}
     assert 2 <= len(finished) < 9
-    shutil.copytree(work, tmp_path / "as_left")
     skies = {p: p.stat().st_mtime_ns for p in (root / "skies").rglob("*")}
     assert start_run(config, folder).wait(120) == 0, (folder / "log.txt").read_text()
     assert f"patches: 9/9 skies ({len(finished)} from before)" in (folder / "log.txt").read_text()
@@ -237,12 +279,11 @@ def test_a_killed_driver_goes_on_where_it_stopped(config2: Config, tmp_path: Pat
         assert (now.st_ino, now.st_mtime_ns) == (status.st_ino, status.st_mtime_ns)
     assert {p: p.stat().st_mtime_ns for p in (root / "skies").rglob("*")} == skies
     assert not list(root.rglob(".*.tmp"))
-    calm = config.model_copy(
-        update={"run": config.run.model_copy(update={"output": str(tmp_path / "calm")})}
-    )
-    assert start_run(calm, tmp_path / "calm_run").wait(120) == 0
-    for stage in ("skies", "patches"):
-        expected = digests(tmp_path / "calm" / "test" / stage)
-        made = digests(root / stage)
-        del expected["stage.json"], made["stage.json"]
-        assert made == expected
+    # A process of its own, without Ray, makes the same patches.
+    skies_folder, diffuse = str(root / "skies"), str(root / "response" / "diffuse.npz")
+    alone = PatchWriter(config.model_dump_json(), diffuse, skies_folder, str(tmp_path / "alone"))
+    for name in finished:
+        alone({"sky_id": int(name.partition("_")[2].partition(".")[0])})
+    alone({"sky_id": sky_id(Split.VALID, 0)})
+    made = digests(root / "patches")
+    assert digests(tmp_path / "alone").items() <= made.items()
