@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ import numpy as np
 from geminga.arrays import Float32, Float64, Int32
 from geminga.compiled import compiled
 
+_LOG = logging.getLogger(__name__)
 TOLERANCE = 2e-3
 """Largest relative change of a cell's flux that its structure may make."""
 
@@ -227,6 +229,16 @@ class FilledCells:
             if np.abs(change - 1.0).max() < TOLERANCE:
                 break
             ratio *= change
+        else:
+            off = np.abs(change - 1.0)
+            # A cell much fainter than its neighbours cannot be: what lies between is interpolated.
+            _LOG.warning(
+                "structure changes the flux of %d of %d cells by more than %g, by %.2g at most",
+                (off > TOLERANCE).sum(),
+                off.size,
+                TOLERANCE,
+                off.max(),
+            )
         return ratio.astype(np.float32)
 
     def at(self, lon_deg: Float64, lat_deg: Float64) -> Float64:

@@ -12,18 +12,25 @@ from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_area
 
 from geminga.arrays import Float32, Float64, Int64
+from geminga.compiled import compiled
 from geminga.errors import InputError
 from geminga.geometry import unit_vectors
 from geminga.response import Response
 from geminga.sky.diffuse_models import check_intensity
 from geminga.sky.extended import GAUSSIAN, R68_SIGMA, ExtendedList, Shape
 from geminga.sky.fits_input import equatorial_from_galactic, galactic_from_equatorial, open_fits
-from geminga.sky.folding import convolve
 from geminga.sky.spectra import differential
 
 PSF_INDEX = 2.2
 """Spectral index of extended sources for the choice of their PSF."""
 
+CONTAINED = 0.999
+"""Part of the photons within the largest angle of the PSF; the rest is put within it, too."""
+
+_FARTHEST_DEG = 20.0
+_TABLE = 4096
+_PARTS = 4
+_NEAR_PIXELS = 3.0
 _LEAST_POINTS = 400
 _POINTS_A_PIXEL = 16.0
 _GOLDEN = np.pi * (3.0 - np.sqrt(5.0))
@@ -43,22 +50,114 @@ def extended_counts(sources: ExtendedList, response: Response, nside: int) -> Fl
     -------
     Float32 (C, npix)
     """
-    parts = [place(shape, nside) for shape in sources.shapes]
-    pixel = np.concatenate([p for p, _ in parts])
-    share = np.concatenate([s for _, s in parts])
-    owner = np.repeat(np.arange(len(parts)), [len(p) for p, _ in parts])
-    lon, lat = healpy.pix2ang(nside, pixel, lonlat=True)
-    spectrum = [sources.spectra[c].to_numpy() for c in sources.spectra.columns]
-    npix = healpy.nside2npix(nside)
-    result = np.empty((len(response.channels), npix), dtype=np.float32)
-    for channel, nodes in enumerate(response.nodes):
-        form, norm, pivot, index, curvature, power = spectrum
-        flux = differential(form, norm, pivot, index, curvature, power, nodes.energy_mev)
-        seen = response.exposure_at_nodes(channel, lon, lat)
-        counts = share * np.einsum("ne,en->n", (flux * nodes.weight)[owner], seen)
-        whole = np.bincount(pixel, counts, minlength=npix) / healpy.nside2pixarea(nside)
-        window = response.psf.harmonic(channel, PSF_INDEX, 2 * nside)
-        result[channel] = convolve(whole.astype(np.float32), window)
+    channels = range(len(response.channels))
+    density = np.zeros((len(channels), healpy.nside2npix(nside)))
+    reach = [
+        min(response.psf.radius_of_containment(c, PSF_INDEX, CONTAINED), _FARTHEST_DEG)
+        for c in channels
+    ]
+    table = [_psf_table(response, c, reach[c]) for c in channels]
+    rows = sources.spectra.itertuples(index=False)
+    for shape, (form, norm, pivot, index, curvature, power) in zip(
+        sources.shapes, rows, strict=True
+    ):
+        pixel, share = place(shape, nside)
+        vectors = np.stack(healpy.pix2vec(nside, pixel), axis=-1)
+        lon, lat = healpy.pix2ang(nside, pixel, lonlat=True)
+        centre = unit_vectors(np.array([shape.lon_deg]), np.array([shape.lat_deg]))[0]
+        extent = np.arccos(np.clip(vectors @ centre, -1.0, 1.0).min())
+        around = healpy.query_disc(nside, centre, min(extent + np.radians(max(reach)), np.pi))
+        centres = np.stack(healpy.pix2vec(nside, around), axis=-1)
+        parts = _sub_pixels(nside, around)
+        for channel, nodes in enumerate(response.nodes):
+            flux = differential(form, norm, pivot, index, curvature, power, nodes.energy_mev)[0]
+            seen = response.exposure_at_nodes(channel, lon, lat)
+            counts = share * np.einsum("e,en->n", flux * nodes.weight, seen)
+            density[channel, around] += _smeared(
+                vectors,
+                counts / healpy.nside2pixarea(nside),
+                centres,
+                parts,
+                table[channel],
+                np.radians(reach[channel]),
+                _NEAR_PIXELS * float(healpy.nside2resol(nside)),
+            )
+    return density.astype(np.float32)
+
+
+def _psf_table(response: Response, channel: int, reach_deg: float) -> Float64:
+    """Return the PSF of a channel at angles reach (k / (_TABLE - 1))^2, shape (_TABLE,)."""
+    angle = reach_deg * np.linspace(0.0, 1.0, _TABLE) ** 2
+    psf = response.psf
+    return np.interp(angle, psf.radius_deg, psf.density(channel, PSF_INDEX))
+
+
+def _sub_pixels(nside: int, pixel: Int64) -> Float64:
+    """Return the centres of the parts of pixels (RING), shape (n, _PARTS^2, 3)."""
+    nested = healpy.ring2nest(nside, pixel)
+    parts = nested[:, None] * _PARTS**2 + np.arange(_PARTS**2)
+    return np.stack(healpy.pix2vec(nside * _PARTS, parts, nest=True), axis=-1)
+
+
+@compiled
+def _smeared(
+    sources: Float64,
+    counts: Float64,
+    centres: Float64,
+    parts: Float64,
+    psf: Float64,
+    reach_rad: float,
+    near_rad: float,
+) -> Float64:
+    """Spread counts over pixels with a PSF; every source's counts stay what they are.
+
+    A harmonic transform would ring around sources as small as pixels. Close to a source the PSF is
+    averaged over the parts of each pixel, farther away it is taken at the centre.
+
+    Parameters
+    ----------
+    sources : Float64 (s, 3)
+        Directions that hold the counts.
+    counts : Float64 (s,)
+    centres, parts : Float64 (n, 3), (n, k, 3)
+        Pixels that receive them.
+    psf : Float64 (m,)
+        PSF at angles reach (i / (m - 1))^2.
+    reach_rad, near_rad : float
+        Largest angle of the PSF; angle within which pixels are averaged.
+
+    Returns
+    -------
+    Float64 (n,)
+    """
+    result = np.zeros(len(centres))
+    weight = np.zeros(len(centres))
+    last, k = len(psf) - 1, parts.shape[1]
+    beyond = max(reach_rad, near_rad) ** 2
+    for s in range(len(sources)):
+        a, b, c = sources[s]
+        total = 0.0
+        for n in range(len(centres)):
+            x, y, z = a - centres[n, 0], b - centres[n, 1], c - centres[n, 2]
+            chord2 = x * x + y * y + z * z
+            weight[n] = 0.0
+            if chord2 > beyond:
+                continue
+            used = k if chord2 < near_rad * near_rad else 1
+            for part in range(used):
+                if used > 1:
+                    x, y, z = a - parts[n, part, 0], b - parts[n, part, 1], c - parts[n, part, 2]
+                    chord2 = x * x + y * y + z * z
+                # The angle of a chord, to 1e-6 within the farthest reach.
+                angle = np.sqrt(chord2) * (1.0 + chord2 / 24.0)
+                if angle < reach_rad:
+                    at = np.sqrt(angle / reach_rad) * last
+                    low = min(int(at), last - 1)
+                    weight[n] += (psf[low] + (at - low) * (psf[low + 1] - psf[low])) / used
+            total += weight[n]
+        if total > 0.0:
+            for n in range(len(centres)):
+                result[n] += weight[n] * (counts[s] / total)
     return result
 
 

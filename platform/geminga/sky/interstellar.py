@@ -10,6 +10,7 @@ import numpy as np
 from geminga.arrays import Float64
 from geminga.classes import DIFFUSE_COMPONENTS, EXTENDED
 from geminga.config import Config
+from geminga.errors import InputError
 from geminga.seeds import SKIES_PER_SPLIT, Split, Stage, generator
 
 DISTORTION_NSIDE = 16
@@ -30,11 +31,22 @@ def draw_interstellar(
     sky_id : int
         Test skies take the model of ``sky.test_interstellar`` (the first by default), norms of 1
         and no distortion (an empty array).
+
+    Raises
+    ------
+    InputError
+        If the test skies' model is not at hand.
     """
     settings = config.sky
     norm = np.ones(len(DIFFUSE_COMPONENTS))
     if sky_id // SKIES_PER_SPLIT == Split.TEST:
         wanted = settings.test_interstellar
+        if wanted is not None and wanted not in models:
+            raise InputError(
+                "sky.test_interstellar",
+                f"{wanted!r} is not among the models {list(models)}",
+                "compute the diffuse counts anew",
+            )
         return (0 if wanted is None else list(models).index(wanted)), norm, np.empty(0)
     rng = generator(config.seed, Stage.DIFFUSE, sky_id)
     norm = np.exp(settings.interstellar_norm_scatter * rng.normal(size=len(norm)))
