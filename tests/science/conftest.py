@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import healpy
@@ -17,7 +18,11 @@ from geminga.sky.sky import Sky, expected_counts
 from geminga.sky.sources import SourceSet
 from geminga.tables import TRUTH
 
+sys.path.insert(0, str(Path(__file__).parent))  # for gammapy_peer, in importlib mode
+
 MakeSky = Callable[..., Sky]
+Rows = list[tuple[str, str, str, dict[str, float]]]
+"""What was compared, place, channel and relative differences by name."""
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +76,20 @@ def make_sky(thesis: Config, thesis_response: Response) -> MakeSky:
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def rows() -> Iterator[Rows]:
+    """Collect the differences, and print them at the end (shown with -s)."""
+    collected: Rows = []
+    yield collected
+    for what in dict.fromkeys(row[0] for row in collected):
+        mine = [row for row in collected if row[0] == what]
+        print(f"\n{what}: ours over gammapy's, less one, in per cent")
+        for _, place, label, values in mine:
+            text = "  ".join(f"{key} {100 * v:+.2f}" for key, v in values.items())
+            print(f"  {label:>12}  {place:<8} {text}")
+        for key in mine[0][3]:
+            column = np.array([row[3][key] for row in mine])
+            rms, most = np.sqrt(np.mean(column**2)), np.abs(column).max()
+            print(f"  {key}: rms {100 * rms:.2f}, at most {100 * most:.2f}")
