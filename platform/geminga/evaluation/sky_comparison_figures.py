@@ -210,4 +210,5 @@ def _ratio(axes: Any, x: Float64, counts: Float64, model: Float64) -> None:
         x, counts / safe, np.sqrt(np.maximum(counts, 1.0)) / safe, fmt="o", color="black",
         markersize=2.5, linewidth=0.8,
     )  # fmt: skip
-    axes.set_ylim(0.6, 1.4)
+    ratio = (counts / safe)[model > 0]
+    axes.set_ylim(min([0.6, *(ratio - 0.05)]), max([1.4, *(ratio + 0.05)]))
