@@ -54,10 +54,12 @@ def write_catalogue(path: Path, leave_out: str = "") -> Path:
     flux = 10 ** rng.uniform(-10, -8, n)
     history = flux[:, None] * np.exp(0.5 * rng.standard_normal((n, 10)))
     columns = {
+        "Source_Name": np.where(psr & (np.arange(n) % 4 == 0), "4FGL Je", "4FGL J"),
         "GLON": rng.uniform(0, 360, n),
         "GLAT": lat,
         "CLASS1": name,
         "Flux1000": flux,
+        "Energy_Flux100": flux * 0.05,
         "Pivot_Energy": 10 ** rng.normal(3.3, 0.2, n),
         "SpectrumType": np.where(psr, "PLSuperExpCutoff", "PowerLaw"),
         "Signif_Avg": np.full(n, 50.0),
@@ -173,6 +175,9 @@ def test_uncertain_rows_are_shared_not_copied(catalogue: Path) -> None:
 
 def test_counts_add_up_and_laws_come_from_classified_rows(catalogue: Path) -> None:
     population = fit_population(catalogue, THREE)
+    assert population.classes["PSR"].extended_share == 0.25
+    assert population.classes["BLL"].extended_share == 0.0
+    assert population.classes["BLL"].max_energy_flux == pytest.approx(5e-10, rel=0.1)
     laws = population.classes
     assert laws["BLL"].mean_number + laws["FSRQ"].mean_number == pytest.approx(600, rel=1e-5)
     assert laws["BLL"].fitted_on == 300

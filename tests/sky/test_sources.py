@@ -287,3 +287,18 @@ def test_energy_fluxes_follow(
 
 def test_default_configuration_uses_a_shipped_population() -> None:
     assert set(load_population(SkyConfig().population).classes) == {"BLL", "FSRQ", "PSR", "PWN+SNR"}
+
+
+def test_extended_sources_are_not_drawn_as_points_too(dr2: Population, config2: Config) -> None:
+    listed = with_sky(config2, extended="list.fits")
+
+    def nebulae(config: Config) -> int:
+        skies = (draw_sources(dr2, config, sky).table for sky in range(12))
+        return sum(int((table["class_name"] == "PWN+SNR").sum()) for table in skies)
+
+    law = dr2.classes["PWN+SNR"]
+    mean = 12 * law.mean_number
+    assert nebulae(config2) == pytest.approx(mean, abs=4 * mean**0.5)
+    fewer = mean * (1 - law.extended_share)
+    assert nebulae(listed) == pytest.approx(fewer, abs=4 * fewer**0.5)
+    assert fewer < 0.75 * mean

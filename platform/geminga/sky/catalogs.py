@@ -76,7 +76,7 @@ class CatalogKind:
     faint: FaintRule
 
 
-_COMMON = ("GLON", "GLAT")
+_COMMON = ("Source_Name", "GLON", "GLAT")
 
 # DR2's counts of blazars per ln S rise as S^-0.9 down to 5e-10 ph/cm2/s (1-100 GeV) and stop
 # rising at 2e-10; at 5e-10 one row in eight outside the plane has no class, at 2e-10 one in four.
@@ -88,7 +88,7 @@ FGL = CatalogKind(
     class_column="CLASS1",
     needs=(
         *_COMMON,
-        *("CLASS1", "Flux1000", "Pivot_Energy", "SpectrumType", "Signif_Avg"),
+        *("CLASS1", "Flux1000", "Energy_Flux100", "Pivot_Energy", "SpectrumType", "Signif_Avg"),
         *("PL_Index", "Unc_PL_Index", "LP_Index", "LP_beta", "Unc_LP_beta"),
         *("LP_Flux_Density", "PLEC_Flux_Density"),
         *("PLEC_Index", "Unc_PLEC_Index", "PLEC_Expfactor", "PLEC_Exp_Index"),

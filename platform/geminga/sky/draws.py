@@ -13,7 +13,7 @@ from geminga.errors import InputError
 from geminga.sky.copula import correlation_root, quantile
 from geminga.sky.independent import draw_independent
 from geminga.sky.law import ClassLaw, FaintExtension, Population
-from geminga.sky.spectra import PLEC, photon_flux
+from geminga.sky.spectra import PLEC, energy_flux, photon_flux
 
 Draws = Literal["joint", "independent"]
 
@@ -34,7 +34,7 @@ def draw_spectra(
     n : int
     draws : str
         ``joint``: flux and shape with their correlations. ``independent``: F0 and every other
-        parameter by itself; spectra brighter than the brightest catalogue source of the class, or
+        parameter by itself. Spectra brighter than the brightest catalogue source of the class, or
         without a finite flux, are drawn again.
 
     Returns
@@ -44,22 +44,27 @@ def draw_spectra(
         reference range, cm-2 s-1.
     """
     law = population.classes[name]
-    if draws == "joint":
-        spectra, log_flux = _joint(population, law, _scores(rng, law, n))
-        return _with_flux(population, spectra, 10.0**log_flux)
     brightest = 10.0 ** law.variables["log_flux"][-1]
-    spectra = _with_own_flux(population, draw_independent(rng, law.form, law.independent, n))
+
+    def draw(count: int) -> pd.DataFrame:
+        if draws == "independent":
+            alone = draw_independent(rng, law.form, law.independent, count)
+            return _with_own_flux(population, alone)
+        spectra, log_flux = _joint(population, law, _scores(rng, law, count))
+        return _with_flux(population, spectra, 10.0**log_flux)
+
+    spectra = draw(n)
     for _ in range(_MAX_REDRAWS):
-        wrong = ~_between(spectra["flux"], brightest)
+        # Rounded numbers of the file: the brightest source itself must pass.
+        wrong = ~_between(spectra["flux"], brightest * 1.001) | _outshines(law, spectra)
         if not wrong.any():
             return spectra
-        fresh = draw_independent(rng, law.form, law.independent, int(wrong.sum()))
-        spectra = replaced(spectra, wrong, _with_own_flux(population, fresh))
+        spectra = replaced(spectra, wrong, draw(int(wrong.sum())))
     raise InputError(
         f"population {population.name}",
-        f"independent laws of class {name} give no spectrum fainter than its brightest source "
+        f"{draws} laws of class {name} give no spectrum fainter than its brightest source "
         f"({brightest:.3g} ph/cm2/s)",
-        "fit the population anew or use sky.draws: joint",
+        "fit the population anew or use other sky.draws",
     )
 
 
@@ -167,6 +172,15 @@ def _reference_flux(population: Population, spectra: pd.DataFrame) -> Float64:
     return photon_flux(
         spectra, population.reference_flux_min_mev, population.reference_flux_max_mev
     )
+
+
+def _outshines(law: ClassLaw, spectra: pd.DataFrame) -> Bool:
+    """Return which spectra have more energy in 0.1-100 GeV than any catalogue source."""
+    if law.max_energy_flux is None:
+        return np.zeros(len(spectra), dtype=np.bool_)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = energy_flux(spectra, 1e2, 1e5)
+    return np.asarray(~(total <= law.max_energy_flux * 1.001))
 
 
 def _unit_flux(population: Population, spectra: pd.DataFrame) -> Float64:

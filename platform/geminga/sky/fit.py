@@ -239,6 +239,8 @@ def _class_law(
             }
         ),
         faint_extension=faint,
+        extended_share=_rounded(float(own["Source_Name"].str.endswith("e").mean()), 4),
+        max_energy_flux=_rounded(float(own["Energy_Flux100"].max())) if kind is FGL else None,
         variables={name: _table(values) for name, values in tables.items()},
         correlation=tuple(tuple(_rounded(float(c), 4) for c in row) for row in correlation),
         independent=fit_independent(form, alone),

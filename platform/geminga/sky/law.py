@@ -212,6 +212,13 @@ class ClassLaw(Part):
         Refitted, and as published.
     variability, faint_extension
         See there.
+    extended_share : float
+        Part of the catalogue's sources that are extended; they are not drawn as points where
+        ``sky.extended`` has them.
+    max_energy_flux : float or None
+        Energy flux 0.1-100 GeV, erg cm-2 s-1, of the brightest catalogue source: what is drawn
+        above it is drawn again. Independent errors of flux and shape would else make, once in a
+        thousand draws, a source that outshines the whole sky at the lowest energies.
     variables : dict of str to tuple of float
         Quantiles at the file's probabilities of each variable of the form; one number for a
         constant.
@@ -229,6 +236,8 @@ class ClassLaw(Part):
     published_position: Position
     variability: Variability
     faint_extension: FaintExtension | None = None
+    extended_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_energy_flux: Positive | None = None
     variables: dict[str, tuple[float, ...]]
     correlation: tuple[tuple[float, ...], ...]
     independent: dict[str, PublishedLaw]

@@ -83,7 +83,8 @@ def draw_sources(population: Population, config: Config, sky_id: int) -> SourceS
     frames, factors = [], []
     for number, name in enumerate(config.classes):
         law = population.classes[name]
-        n = int(rng.poisson(law.mean_number * config.sky.density_factor))
+        points = 1.0 if config.sky.extended is None else 1.0 - law.extended_share
+        n = int(rng.poisson(law.mean_number * points * config.sky.density_factor))
         table, yearly = _draw_part(rng, population, config, name, n, _catalogue(population, name))
         faint = law.faint_extension
         if name in depths and faint is not None:
