@@ -175,8 +175,7 @@ def test_uncertain_rows_are_shared_not_copied(catalogue: Path) -> None:
 
 def test_counts_add_up_and_laws_come_from_classified_rows(catalogue: Path) -> None:
     population = fit_population(catalogue, THREE)
-    assert population.classes["PSR"].extended_share == 0.25
-    assert population.classes["BLL"].extended_share == 0.0
+    assert [population.classes[name].extended_share for name in ("PSR", "BLL")] == [0.25, 0.0]
     assert population.classes["BLL"].max_energy_flux == pytest.approx(5e-10, rel=0.1)
     laws = population.classes
     assert laws["BLL"].mean_number + laws["FSRQ"].mean_number == pytest.approx(600, rel=1e-5)
@@ -242,11 +241,7 @@ def test_integrals_of_the_faint_law(slope: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "message"),
-    [
-        ({"NOVA": ("nov",)}, "nov has 0 rows"),
-        ({}, "there is none"),
-    ],
+    ("classes", "message"), [({"NOVA": ("nov",)}, "nov has 0 rows"), ({}, "there is none")]
 )
 def test_bad_classes(catalogue: Path, classes: dict[str, tuple[str, ...]], message: str) -> None:
     with pytest.raises(InputError, match=message):
