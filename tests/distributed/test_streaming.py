@@ -262,10 +262,8 @@ def test_a_killed_driver_goes_on_where_it_stopped(config2: Config, tmp_path: Pat
     finally:
         first.kill()
         first.wait()
-    for _ in range(300):
-        if not processes_of(first.pid):
-            break
-        time.sleep(0.1)
+    # Workers die with their driver at once; Ray's idle agents linger.
+    time.sleep(3.0)
     for left in processes_of(first.pid):
         os.kill(left, signal.SIGKILL)
     (work,) = root.glob(".patches.*.partial")

@@ -17,6 +17,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import ray.data
+from ray.data._internal.execution.backpressure_policy import (
+    ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY,
+    ConcurrencyCapBackpressurePolicy,
+)
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from geminga.distributed.session import available_workers
@@ -102,7 +106,10 @@ def run_pieces(
     """
     if not pieces:
         return []
-    count = min(available_workers(workers), len(pieces))
+    count = available_workers(workers)
+    # Where every core is wanted a second piece waits for each: a worker that has finished starts at
+    # once, and no more run than there are cores. Fewer workers than cores must be held back here.
+    in_flight = 2 * count if count == available_workers(0) else count
     dataset = ray.data.from_items(
         [{"number": n, "piece": json.dumps(dict(p))} for n, p in enumerate(pieces)],
         override_num_blocks=len(pieces),
@@ -111,10 +118,15 @@ def run_pieces(
         batch_format="pandas",
         batch_size=1,
         num_cpus=1,
-        compute=ray.data.TaskPoolStrategy(size=count),
+        compute=ray.data.TaskPoolStrategy(size=in_flight),
     )
     # Answers are counted as they come; one slow piece holds none back.
     dataset.context.execution_options.preserve_order = False
+    # Rows are a few bytes: nothing to hold back for memory. Ray Data's budgets would leave all cores
+    # but one idle for the first second, and every one for a tenth of a second between pieces.
+    dataset.context.set_config(
+        ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, [ConcurrencyCapBackpressurePolicy]
+    )
     answers: dict[int, dict[str, Any]] = {}
     for row in progress(dataset.iter_rows(), len(pieces), label, unit, lambda r: bool(r[KEPT])):
         if row["error"]:
