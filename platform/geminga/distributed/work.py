@@ -118,7 +118,7 @@ def run_pieces(
         batch_format="pandas",
         batch_size=1,
         num_cpus=1,
-        compute=ray.data.TaskPoolStrategy(size=in_flight),
+        compute=ray.data.TaskPoolStrategy(size=min(in_flight, len(pieces))),
     )
     # Answers are counted as they come; one slow piece holds none back.
     dataset.context.execution_options.preserve_order = False
