@@ -29,7 +29,7 @@ real: $(STAMP) ## the same chain on real photons above 50 GeV (needs the LAT fil
 
 .PHONY: test
 test: $(STAMP) ## run the tests
-	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup -m "not slow"
 
 .PHONY: lint
 lint: $(STAMP) ## style, types and import layers

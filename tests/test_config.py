@@ -190,7 +190,7 @@ def test_set_reaches_every_depth_and_reads_yaml(tmp_path: Path) -> None:
     assert config.images.box_deg == (4.0, 4.0)
     assert config.localisation.purity_floor is None
     assert config.run.output == "some/where"
-    assert config.sky.interstellar == "a=b"
+    assert config.sky.interstellar == ("a=b",)
 
 
 def test_the_last_set_wins(tmp_path: Path) -> None:

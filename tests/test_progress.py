@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -42,37 +44,34 @@ def test_errors_of_the_work_are_not_swallowed() -> None:
 def test_a_log_gets_whole_lines_with_skies_rate_and_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
-    list(progress(range(6), 6, "patches", "sky", kept=lambda n: n == 0))
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [
-        "    patches: 2/6 skies (1 from before), 3 skies/min, 1 min 20 s left",
-        "    patches: 4/6 skies (1 from before), 4.5 skies/min, 27 s left",
-        "    patches: 6/6 skies (1 from before), 4.29 skies/min, 1 min 10 s",
-    ]
+    monkeypatch.setattr(module, "LOG_INTERVAL_S", 0.0)
+    list(progress(range(6), 6, "patches", "sky", kept=lambda n: n < 2))
+    printed = capsys.readouterr().err
+    assert "\r" not in printed
+    lines = [line.strip() for line in printed.splitlines()]
+    assert lines[3].startswith("patches (2 from before): 3/6 sky, ")
+    assert re.search(r"[\d.]+ sky/s, \d\d:\d\d so far, \d\d:\d\d left$", lines[3])
+    assert lines[-1].startswith("patches (2 from before): 6/6 sky, ")
 
 
-def test_the_rate_is_that_of_the_last_minutes() -> None:
-    rate = module.Rate(0.0)
-    assert rate.per_second(0.0) == 0.0
-    for second in range(100):
-        rate.add(float(second))
-    assert rate.per_second(99.0) == pytest.approx(100 / 99)
-    for minute in range(1, 30):
-        rate.add(99.0 + 60.0 * minute)
-    assert rate.per_second(99.0 + 29 * 60.0) == pytest.approx(1 / 60)
+def test_quick_work_leaves_its_end_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    list(progress(range(3), 3, "skies", "sky"))
+    (first, last) = capsys.readouterr().err.splitlines()
+    assert first.strip().startswith("skies: 0/3 sky")
+    assert last.strip().startswith("skies: 3/3 sky")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (60, "1 min 00 s"),
-        (3599.9, "1 h 00 min"),
-        (7500, "2 h 05 min"),
-    ],
-)
-def test_durations_have_two_units(seconds: float, text: str) -> None:
-    assert module.duration(seconds) == text
+def test_what_was_there_before_is_not_in_the_rate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def items() -> Iterator[int]:
+        for number in range(6):
+            if number >= 4:
+                time.sleep(0.1)
+            yield number
+
+    list(progress(items(), 6, "skies", "sky", kept=lambda n: n < 4))
+    rate = re.search(r"([\d.]+) sky/s", capsys.readouterr().err.splitlines()[-1])
+    assert rate is not None
+    # Two in 0.2 s or a little more, not six.
+    assert float(rate[1]) < 11

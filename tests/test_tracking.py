@@ -117,13 +117,13 @@ def test_a_parent_run_with_a_child_per_stage(config2: Config, output: Path) -> N
 
 def test_settings_become_flat_parameters_of_limited_length(config2: Config, output: Path) -> None:
     path = "p" * (MAX_PARAM_LENGTH + 100)
-    config = configured(config2, output, "params", sky={"interstellar": path})
+    config = configured(config2, output, "params", sky={"isotropic": path})
     params = mlflow_params(opened(config))
     assert params["seed"] == str(config.seed)
     assert params["sky.years"] == "4"
     assert params["miun_training.learning_rate"] == "0.001"
     assert params["data"] == "None"
-    assert params["sky.interstellar"] == path[:MAX_PARAM_LENGTH]
+    assert params["sky.isotropic"] == path[:MAX_PARAM_LENGTH]
     assert max(map(len, params.values())) == MAX_PARAM_LENGTH
     assert "sky" not in params
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def test_written_events_are_read_as_the_same_photons(
     asked = observed(event_class_bits=(10,), max_zenith_deg=105.0)
     back = read_events([path], asked, front_back)
     same(back, drawn_events.photons)
-    assert caplog.text == ""
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
     frames = tangent_frames(np.array([0.0, 100.0, 9.0]), np.array([0.0, -30.0, 89.0]))
     for a, b in zip(
         bin_photons(back, frames, 10.0, front_back.channels),
