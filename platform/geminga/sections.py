@@ -125,7 +125,11 @@ class SkyConfig(Section):
     interstellar_norm_scatter: Fraction = Field(
         0.1, description="scatter of ln(norm) of the diffuse components between training skies"
     )
-    isotropic: str = Field("builtin", description="'builtin' or path of an isotropic text file")
+    isotropic: str | dict[str, str] = Field(
+        "builtin",
+        description="'builtin' or path of an isotropic text file, or one for each entry of "
+        "event_types",
+    )
     diffuse_nside: Nside = Field(256, description="resolution of the diffuse counts maps")
 
 

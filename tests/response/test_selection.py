@@ -105,7 +105,7 @@ def test_a_cube_for_each_entry(tmp_path: Path) -> None:
     )
     for cube, message in (
         ("front.fits", "'front.fits' is one cube for 2 entries of event_types; give one for each"),
-        ({"FRONT": "front.fits"}, r"has no cube of \['BACK'\]; give one for each of FRONT, BACK"),
+        ({"FRONT": "front.fits"}, r"has no file of \['BACK'\]; give one for each of FRONT, BACK"),
         (cubes | {"PSF3": "front.fits"}, r"names \['PSF3'\]"),
     ):
         with pytest.raises(InputError, match=message):

@@ -14,7 +14,7 @@ from sky_configs import typed
 
 from geminga.config import Config
 from geminga.response import Response, build_response
-from geminga.sky.diffuse import diffuse_counts, interstellar_models, isotropic_model
+from geminga.sky.diffuse import diffuse_counts, interstellar_models, isotropic_models
 from geminga.sky.event_spectra import DiffuseSpectra
 from geminga.sky.events import Events, draw_events
 from geminga.sky.population import load_population
@@ -44,7 +44,7 @@ def front_back_response(front_back: Config) -> Response:
 
 @pytest.fixture(scope="session")
 def diffuse_spectra(front_back: Config) -> DiffuseSpectra:
-    return DiffuseSpectra(interstellar_models(front_back)[0], isotropic_model(front_back))
+    return DiffuseSpectra(interstellar_models(front_back)[0], isotropic_models(front_back))
 
 
 @pytest.fixture(scope="session")

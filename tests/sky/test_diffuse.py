@@ -12,7 +12,7 @@ from geminga.bands import Band
 from geminga.config import Config, ImageConfig, SkyConfig
 from geminga.errors import InputError
 from geminga.response import Response, build_response
-from geminga.sky.diffuse import DiffuseCounts, diffuse_counts
+from geminga.sky.diffuse import DiffuseCounts, diffuse_counts, isotropic_models
 from geminga.sky.diffuse_models import (
     builtin_interstellar,
     builtin_isotropic,
@@ -311,3 +311,19 @@ def test_file_round_trip_and_bad_files(tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes((tmp_path / "d.npz").read_bytes()[:200])
     with pytest.raises(InputError, match="is not a file of diffuse counts"):
         DiffuseCounts.load(tmp_path / "cut.npz")
+
+
+def test_each_event_type_may_have_its_own_isotropic_table(tmp_path: Path, config2: Config) -> None:
+    for name, norm in (("front", 1.0), ("back", 2.0)):
+        lines = [f"{e:g} {norm * 1e-7 * e**-2.3:.6e}" for e in np.geomspace(500, 1e5, 20)]
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
+    tables = {"FRONT": str(tmp_path / "front.txt"), "BACK": str(tmp_path / "back.txt")}
+    types = config2.response.model_copy(update={"event_types": ("FRONT", "BACK")})
+    config = with_sky(config2, isotropic=tables).model_copy(update={"response": types})
+    front, _, back, _ = isotropic_models(config)
+    energy = np.array([2e3])
+    assert back.at(energy) == pytest.approx(2 * front.at(energy), rel=1e-5)
+    assert isotropic_models(config)[0].origin.endswith("front.txt")
+    del tables["BACK"]
+    with pytest.raises(InputError, match=r"sky\.isotropic: has no file of \['BACK'\]"):
+        diffuse_counts(with_sky(config, isotropic=tables), build_response(config))

@@ -179,7 +179,7 @@ def test_isotropic_and_interstellar_photons_have_their_own_spectra(
     log_plane += np.maximum(np.log(energy) - nodes[-1], 0.0) * slope
     for mine, intensity in (
         (inside, np.exp(log_plane)),
-        (~inside, diffuse_spectra.isotropic.at(energy)),
+        (~inside, diffuse_spectra.isotropic[number].at(energy)),
     ):
         weight = intensity * seen * energy
         mean = np.sum(weight * np.log(energy)) / weight.sum()

@@ -10,7 +10,7 @@ from geminga.config import Config
 from geminga.errors import InputError
 from geminga.pipeline.products import simulated_sky, sky_number
 from geminga.response.selection import read_types
-from geminga.sky.diffuse import interstellar_models, isotropic_model
+from geminga.sky.diffuse import interstellar_models, isotropic_models
 from geminga.sky.event_spectra import DiffuseSpectra
 from geminga.sky.events import TypeShares, draw_events
 from geminga.sky.extended import read_extended
@@ -69,7 +69,7 @@ def diffuse_spectra(config: Config, sky: Sky) -> DiffuseSpectra:
     extended = config.sky.extended
     return DiffuseSpectra(
         interstellar_models(config)[sky.interstellar_model],
-        isotropic_model(config),
+        isotropic_models(config),
         None if extended is None else read_extended(config, extended),
     )
 

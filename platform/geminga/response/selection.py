@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from geminga.config import Config, data_path
@@ -48,13 +49,17 @@ def check_selections(config: Config) -> None:
             f"{cube!r} is one cube for {len(entries)} entries of event_types",
             f"give one for each of {', '.join(entries)}",
         )
-    if isinstance(cube, dict) and set(cube) != set(entries):
-        missing = [e for e in entries if e not in cube]
-        extra = [e for e in cube if e not in entries]
-        problem = f"has no cube of {missing}" if missing else f"names {extra}"
-        raise InputError(
-            "response.exposure_cube", problem, f"give one for each of {', '.join(entries)}"
-        )
+    if isinstance(cube, dict):
+        check_entries("response.exposure_cube", cube, entries)
+
+
+def check_entries(key: str, files: Mapping[str, str], entries: Sequence[str]) -> None:
+    """Raise InputError unless there is one file for each entry of ``response.event_types``."""
+    missing = [e for e in entries if e not in files]
+    extra = [e for e in files if e not in entries]
+    if missing or extra:
+        problem = f"has no file of {missing}" if missing else f"names {extra}"
+        raise InputError(key, problem, f"give one for each of {', '.join(entries)}")
 
 
 def read_selection(

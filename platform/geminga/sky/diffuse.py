@@ -21,6 +21,7 @@ from geminga.config import Config, data_path
 from geminga.errors import InputError
 from geminga.files import atomic, map_arrays
 from geminga.response import Response
+from geminga.response.selection import check_entries
 from geminga.sky.depth import isotropic_left
 from geminga.sky.diffuse_models import (
     Interstellar,
@@ -183,8 +184,7 @@ def diffuse_files(config: Config) -> list[Path]:
                 f"{name!r} is neither 'builtin' nor found ({error.where}: {error.problem})",
                 "name a mapcube or HEALPix templates in the data folder",
             ) from error
-    if sky.isotropic != BUILTIN:
-        files.append(data_path(config, sky.isotropic))
+    files += [data_path(config, name) for name in _isotropic_names(config) if name != BUILTIN]
     for other in (sky.fine_structure, sky.extended):
         files += [] if other is None else [data_path(config, f) for f in template_files(other)]
     return files + ([] if sky.extended is None else template_paths(config, sky.extended))
@@ -210,12 +210,13 @@ def diffuse_counts(config: Config, response: Response) -> DiffuseCounts:
     """
     nside = config.sky.diffuse_nside
     diffuse_files(config)
-    isotropic = isotropic_model(config)
-    _check_model(isotropic, response)
+    isotropic = isotropic_models(config)
+    for table in dict.fromkeys(isotropic):
+        _check_model(table, response)
     channels = range(len(response.channels))
     flat = np.empty((len(channels), healpy.nside2npix(nside)), dtype=np.float32)
     for channel in channels:
-        flat[channel] = isotropic_integral(isotropic, response, channel, nside)
+        flat[channel] = isotropic_integral(isotropic[channel], response, channel, nside)
     names, models = model_names(config), interstellar_models(config)
     counts = np.empty((len(names), *flat.shape), dtype=np.float32)
     windows = [response.psf.harmonic(channel, PSF_INDEX, 2 * nside) for channel in channels]
@@ -239,7 +240,7 @@ def diffuse_counts(config: Config, response: Response) -> DiffuseCounts:
         nside,
         {
             INTERSTELLAR: "; ".join(model.origin for model in models),
-            ISOTROPIC: isotropic.origin,
+            ISOTROPIC: "; ".join(dict.fromkeys(table.origin for table in isotropic)),
             EXTENDED: origin,
         },
         listed,
@@ -257,11 +258,27 @@ def _left(config: Config, response: Response, flat: Float32) -> Float64:
     return isotropic_left(population, config, response, counts)
 
 
-def isotropic_model(config: Config) -> Isotropic:
-    """Return the isotropic emission of a configuration."""
-    if config.sky.isotropic == BUILTIN:
-        return builtin_isotropic(config.response.irf)
-    return read_isotropic(data_path(config, config.sky.isotropic))
+def _isotropic_names(config: Config) -> list[str]:
+    """Return the isotropic table of each entry of ``response.event_types``."""
+    entries, named = config.response.event_types, config.sky.isotropic
+    if isinstance(named, str):
+        return [named] * len(entries)
+    check_entries("sky.isotropic", named, entries)
+    return [named[entry] for entry in entries]
+
+
+def isotropic_models(config: Config) -> tuple[Isotropic, ...]:
+    """Return the isotropic emission of each channel of a configuration, shape (C,).
+
+    What is left of cosmic rays is part of it, and differs between event types.
+    """
+    read = {
+        name: builtin_isotropic(config.response.irf)
+        if name == BUILTIN
+        else read_isotropic(data_path(config, name))
+        for name in _isotropic_names(config)
+    }
+    return tuple(read[name] for name in _isotropic_names(config) for _ in config.bands)
 
 
 def interstellar_models(config: Config) -> list[Interstellar]:

@@ -118,7 +118,7 @@ class BuiltinInterstellar:
         return self._kept[nside]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Isotropic:
     """Isotropic intensity at rising energies, both (E,)."""
 

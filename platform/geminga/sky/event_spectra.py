@@ -40,10 +40,13 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class DiffuseSpectra:
-    """The diffuse models of a sky, for their spectra; `extended` is None without such sources."""
+    """The diffuse models of a sky, for their spectra: isotropic tables of each channel.
+
+    `extended` is None without such sources.
+    """
 
     interstellar: Interstellar
-    isotropic: Isotropic
+    isotropic: tuple[Isotropic, ...]
     extended: ExtendedList | None = None
 
 
@@ -119,7 +122,7 @@ def diffuse_table(spectra: DiffuseSpectra, response: Response, channel: int) -> 
     log_weight = np.empty((len(DIFFUSE_COMPONENTS), npix, len(log_energy)))
     for k, x in enumerate(log_energy):
         log_weight[0, :, k] = _log(planes.at(float(np.exp(x))))
-    log_weight[1] = _log(spectra.isotropic.at(np.exp(log_energy)))
+    log_weight[1] = _log(spectra.isotropic[channel].at(np.exp(log_energy)))
     log_weight[2] = _nearest_extended(spectra.extended, lon, lat, log_energy)
     for part in _parts(npix):
         seen = _exposure(response, channel, log_energy, lon[part], lat[part]).T
