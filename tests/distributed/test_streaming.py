@@ -158,7 +158,7 @@ def test_pieces_from_before_are_not_in_the_rate(
     patch_file(folder, PIECES[3]["sky_id"]).unlink()
     with ray_session():
         run_pieces(PatchWriter, (*skies, str(folder)), PIECES, 1, "patches", "sky")
-    assert "patches: 6/6 skies (5 from before)" in capsys.readouterr().err
+    assert "patches (5 from before): 6/6 sky" in capsys.readouterr().err
 
 
 def memory(field: str) -> float:
