@@ -1,4 +1,4 @@
-"""Fit the built-in interstellar model and write platform/geminga/sky/diffuse_builtin.json.
+"""Fit the built-in interstellar model and write platform/geminga/sky/emission/diffuse_builtin.json.
 
 Usage: python scripts/fit_builtin_interstellar.py [folder of LAT files]
 
@@ -19,13 +19,13 @@ from astropy.io import fits
 
 from geminga.arrays import Float64
 from geminga.files import write_json
-from geminga.sky.diffuse_models import BUILTIN_FILE, interstellar_terms
+from geminga.sky.emission.diffuse_models import BUILTIN_FILE, interstellar_terms
 
 CUBE = "gll_iem_v07_blockmean_1p5deg.fits"
 ISOTROPIC = ("P8R2_ULTRACLEANVETO_V6_FRONT", "P8R2_SOURCE_V6")
 MODES = 3
 ITERATIONS = 30
-TARGET = Path(__file__).parents[1] / "platform" / "geminga" / "sky" / BUILTIN_FILE
+TARGET = Path(__file__).parents[1] / "platform" / "geminga" / "sky" / "emission" / BUILTIN_FILE
 LAT_EDGES = np.array([-90, -60, -30, -15, -7, -2.5, 2.5, 7, 15, 30, 60, 90.0])
 LON_BINS = 6
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from geminga.sky.fit import fit_population
-from geminga.sky.population import save_population
+from geminga.sky.populations.fit import fit_population
+from geminga.sky.populations.population import save_population
 
 SHIPPED = {"4fgl_dr2": "gll_psc_v27.fit.gz", "2fhl": "gll_psch_v09.fit.gz"}
 

@@ -50,7 +50,7 @@ def test_a_log_gets_whole_lines_with_skies_rate_and_time_left(
     assert "\r" not in printed
     lines = [line.strip() for line in printed.splitlines()]
     assert lines[3].startswith("patches (2 from before): 3/6 sky, ")
-    assert re.search(r"[\d.]+ sky/s, \d\d:\d\d so far, \d\d:\d\d left$", lines[3])
+    assert re.search(r"[\d.]+sky/s, \d\d:\d\d so far, \d\d:\d\d left$", lines[3])
     assert lines[-1].startswith("patches (2 from before): 6/6 sky, ")
 
 
@@ -71,7 +71,7 @@ def test_what_was_there_before_is_not_in_the_rate(
             yield number
 
     list(progress(items(), 6, "skies", "sky", kept=lambda n: n < 4))
-    rate = re.search(r"([\d.]+) sky/s", capsys.readouterr().err.splitlines()[-1])
+    rate = re.search(r"([\d.]+)sky/s", capsys.readouterr().err.splitlines()[-1])
     assert rate is not None
     # Two in 0.2 s or a little more, not six.
     assert float(rate[1]) < 11

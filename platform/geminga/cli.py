@@ -67,7 +67,7 @@ def fit_population_command(
     out: Annotated[Path, typer.Option(help="population file to write (JSON)")],
 ) -> None:
     """Fit the source populations to a catalogue and write a population file."""
-    from geminga.sky.population import fit_population, save_population
+    from geminga.sky.populations.population import fit_population, save_population
 
     population = fit_population(catalog)
     save_population(population, out)

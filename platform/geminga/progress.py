@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 LOG_INTERVAL_S = 15.0
 TERMINAL_INTERVAL_S = 0.2
-LAYOUT = "{desc}: {n_fmt}/{total_fmt}{unit}, {rate_fmt}, {elapsed} so far, {remaining} left"
+LAYOUT = "{desc}: {n_fmt}/{total_fmt} {unit}, {rate_fmt}, {elapsed} so far, {remaining} left"
 
 
 class _Lines:
@@ -59,7 +59,7 @@ def progress(
     with tqdm(
         total=total,
         desc=f"    {label}" if terminal else label,
-        unit=f" {unit}",
+        unit=unit,
         file=sys.stderr if terminal else _Lines(sys.stderr),
         mininterval=TERMINAL_INTERVAL_S if terminal else LOG_INTERVAL_S,
         miniters=1,

@@ -29,9 +29,9 @@ from geminga.patches.render import expected_images
 from geminga.patches.store import PATCHES_PER_GROUP, group_sizes, read_group, write_records
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
-from geminga.sky.diffuse import diffuse_counts
+from geminga.sky.emission.diffuse import diffuse_counts
 from geminga.sky.observe import draw_photons
-from geminga.sky.population import load_population
+from geminga.sky.populations.population import load_population
 from geminga.sky.sky import Sky, simulate_sky
 from geminga.sky.sky_files import save_sky
 

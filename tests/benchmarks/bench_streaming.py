@@ -25,7 +25,7 @@ from geminga.distributed.simulate import PatchWriter, SkyWriter
 from geminga.distributed.work import run_pieces
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
-from geminga.sky.diffuse import diffuse_counts
+from geminga.sky.emission.diffuse import diffuse_counts
 
 SET, CORES = 335, 100
 EMPTY_PIECES = 100

@@ -10,10 +10,10 @@ from geminga.config import Config
 from geminga.errors import InputError
 from geminga.geometry import from_plane, pixel_solid_angle_sr, tangent_frames, unit_vectors
 from geminga.response import BandPsf, equal_shares
-from geminga.sky.diffuse import DiffuseCounts
+from geminga.sky.emission.diffuse import DiffuseCounts
 from geminga.sky.photons import Photons
+from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky
-from geminga.sky.sources import SourceSet
 from geminga.tables import TRUTH
 
 FLAT = (3000.0, 500.0)

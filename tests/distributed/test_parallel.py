@@ -19,7 +19,7 @@ from geminga.networks.checkpoint import save_checkpoint
 from geminga.patches.store import group_sizes
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
-from geminga.sky.diffuse import diffuse_counts
+from geminga.sky.emission.diffuse import diffuse_counts
 
 SKIES = [sky_id(Split.TRAIN, 0), sky_id(Split.VALID, 0), sky_id(Split.TEST, 0)]
 

@@ -23,7 +23,7 @@ from geminga.distributed.work import Piece, run_pieces
 from geminga.files import remove_temporaries
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
-from geminga.sky.diffuse import diffuse_counts
+from geminga.sky.emission.diffuse import diffuse_counts
 
 PIECES = [{"sky_id": sky_id(Split.TRAIN, n)} for n in range(6)]
 

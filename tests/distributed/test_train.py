@@ -17,8 +17,8 @@ from geminga.patches.records import make_records
 from geminga.patches.store import write_records
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
-from geminga.sky.diffuse import diffuse_counts
-from geminga.sky.population import load_population
+from geminga.sky.emission.diffuse import diffuse_counts
+from geminga.sky.populations.population import load_population
 from geminga.sky.sky import simulate_sky
 
 

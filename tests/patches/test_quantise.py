@@ -30,8 +30,8 @@ from geminga.patches.records import image_columns, make_records
 from geminga.patches.render import expected_images
 from geminga.patches.store import read_group, write_records
 from geminga.response import build_response
-from geminga.sky.diffuse import diffuse_counts
-from geminga.sky.population import load_population
+from geminga.sky.emission.diffuse import diffuse_counts
+from geminga.sky.populations.population import load_population
 from geminga.sky.sky import Sky, simulate_sky
 from geminga.training.batches import draw_counts
 

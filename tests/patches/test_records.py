@@ -16,10 +16,10 @@ from geminga.patches.records import (
     record_schema,
 )
 from geminga.response import BandPsf, equal_shares
-from geminga.sky.diffuse import DiffuseCounts
+from geminga.sky.emission.diffuse import DiffuseCounts
 from geminga.sky.observe import draw_photons
+from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky
-from geminga.sky.sources import SourceSet
 from geminga.tables import TRUTH
 
 COUNTS = 5000.0

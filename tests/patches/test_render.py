@@ -16,9 +16,9 @@ from geminga.patches.psf_lookup import (
 )
 from geminga.patches.render import _lookup, expected_images, render_tangent
 from geminga.response import BandPsf, build_response, equal_shares
-from geminga.sky.diffuse import DiffuseCounts
+from geminga.sky.emission.diffuse import DiffuseCounts
+from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky
-from geminga.sky.sources import SourceSet
 from geminga.tables import TRUTH
 
 HARD = Channel(emin_gev=20, emax_gev=500, nside=1024, pixels=128, event_types=("FRONT",), band=0)

@@ -16,7 +16,7 @@ from geminga.catalogue import catalog_table, read_fits
 from geminga.config import load_config
 from geminga.files import read_parquet
 from geminga.sky.events import Events
-from geminga.sky.ft1_write import write_events
+from geminga.sky.formats.ft1_write import write_events
 from geminga.sky.observation import observation_of
 from geminga.sky.photons import Photons
 

@@ -16,7 +16,7 @@ from tiny_run import TINY, geminga
 from geminga.cli import USER_ERROR, main
 from geminga.config import ObservedConfig, load_config
 from geminga.response import build_response
-from geminga.sky.ft1 import read_events
+from geminga.sky.formats.ft1 import read_events
 from geminga.sky.photons import Photons
 
 pytestmark = pytest.mark.xdist_group("tiny")

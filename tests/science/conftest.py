@@ -13,9 +13,9 @@ import pytest
 
 from geminga.config import Config, load_config
 from geminga.response import Response, build_response
-from geminga.sky.diffuse import DiffuseCounts
+from geminga.sky.emission.diffuse import DiffuseCounts
+from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky, expected_counts
-from geminga.sky.sources import SourceSet
 from geminga.tables import TRUTH
 
 sys.path.insert(0, str(Path(__file__).parent))  # for gammapy_peer, in importlib mode

@@ -44,7 +44,7 @@ from geminga.config import Config
 from geminga.geometry import tangent_frames
 from geminga.patches.render import render_tangent
 from geminga.response import Response
-from geminga.sky.diffuse import DiffuseCounts, diffuse_counts
+from geminga.sky.emission.diffuse import DiffuseCounts, diffuse_counts
 from geminga.sky.sky import Sky
 
 MakeSky = Callable[..., Sky]

@@ -25,10 +25,10 @@ from geminga.patches.project import bin_photons
 from geminga.patches.render import expected_images
 from geminga.response import Response
 from geminga.seeds import Split, Stage, generator, sky_id
-from geminga.sky.diffuse import diffuse_counts
+from geminga.sky.emission.diffuse import diffuse_counts
 from geminga.sky.observe import draw_photons
 from geminga.sky.photons import Photons
-from geminga.sky.population import load_population
+from geminga.sky.populations.population import load_population
 from geminga.sky.sky import Sky, simulate_sky
 
 SIZE_DEG = 10.0

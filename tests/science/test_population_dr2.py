@@ -16,13 +16,13 @@ from astropy.io import fits
 from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp, kstest, mannwhitneyu, rankdata
 
-from geminga.sky.catalogs import read_catalog
-from geminga.sky.draws import Draws, draw_spectra
-from geminga.sky.fit import SHARED, _membership
-from geminga.sky.law import Population
-from geminga.sky.population import load_population
-from geminga.sky.positions import latitude_cdf, longitude_cdf
-from geminga.sky.variability import draw_yearly
+from geminga.sky.populations.catalogs import read_catalog
+from geminga.sky.populations.draws import Draws, draw_spectra
+from geminga.sky.populations.fit import SHARED, _membership
+from geminga.sky.populations.law import Population
+from geminga.sky.populations.population import load_population
+from geminga.sky.populations.positions import latitude_cdf, longitude_cdf
+from geminga.sky.populations.variability import draw_yearly
 
 pytestmark = pytest.mark.data
 

@@ -14,10 +14,10 @@ from sky_configs import typed
 
 from geminga.config import Config
 from geminga.response import Response, build_response
-from geminga.sky.diffuse import diffuse_counts, interstellar_models, isotropic_models
+from geminga.sky.emission.diffuse import diffuse_counts, interstellar_models, isotropic_models
 from geminga.sky.event_spectra import DiffuseSpectra
 from geminga.sky.events import Events, draw_events
-from geminga.sky.population import load_population
+from geminga.sky.populations.population import load_population
 from geminga.sky.sky import Sky, simulate_sky
 
 

@@ -22,7 +22,7 @@ from geminga.errors import InputError
 from geminga.response import build_response
 from geminga.sky.catalogue_sky import catalogue_sky, read_catalogue_sources
 from geminga.sky.counts_maps import observed_maps, predicted_maps
-from geminga.sky.diffuse import diffuse_counts
+from geminga.sky.emission.diffuse import diffuse_counts
 from geminga.sky.spectra import photon_flux
 
 

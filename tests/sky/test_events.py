@@ -15,13 +15,13 @@ from geminga.bands import Band
 from geminga.config import Config
 from geminga.geometry import separation_deg, unit_vectors
 from geminga.response import Response, build_response, interpolate_energy
-from geminga.sky.diffuse import DiffuseCounts, diffuse_counts
+from geminga.sky.emission.diffuse import DiffuseCounts, diffuse_counts
 from geminga.sky.event_spectra import DiffuseSpectra, energy_grid, table_of
 from geminga.sky.events import Events, TypeShares, draw_events, single_precision_edges
 from geminga.sky.observation import observation_of
 from geminga.sky.observe import draw_photons
+from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky, expected_counts
-from geminga.sky.sources import SourceSet
 from geminga.sky.spectra import LOG_PARABOLA, PLEC, differential
 from geminga.tables import TRUTH
 

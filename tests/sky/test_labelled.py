@@ -7,9 +7,9 @@ from geminga.patches.grid import make_grid
 from geminga.patches.records import make_records
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
-from geminga.sky.diffuse import diffuse_counts
+from geminga.sky.emission.diffuse import diffuse_counts
 from geminga.sky.labelled import labelled
-from geminga.sky.population import load_population
+from geminga.sky.populations.population import load_population
 from geminga.sky.sky import simulate_sky
 from geminga.tables import TRUTH
 

@@ -14,10 +14,10 @@ from geminga.geometry import separation_deg, tangent_frames, unit_vectors
 from geminga.patches.project import bin_photons
 from geminga.patches.render import expected_images
 from geminga.response import BandPsf, build_response, equal_shares
-from geminga.sky.diffuse import DiffuseCounts
+from geminga.sky.emission.diffuse import DiffuseCounts
 from geminga.sky.observe import draw_photons
+from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky
-from geminga.sky.sources import SourceSet
 from geminga.tables import TRUTH
 
 NSIDE = 64

@@ -14,11 +14,11 @@ from geminga.errors import InputError
 from geminga.response import Response, band_exposure, band_nodes, build_response
 from geminga.seeds import Split, sky_id
 from geminga.sky.asimov import expected_map
-from geminga.sky.diffuse import DiffuseCounts, diffuse_counts
-from geminga.sky.population import Population, load_population
+from geminga.sky.emission.diffuse import DiffuseCounts, diffuse_counts
+from geminga.sky.populations.population import Population, load_population
+from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky, expected_counts, simulate_sky
 from geminga.sky.sky_files import load_sky, save_sky
-from geminga.sky.sources import SourceSet
 from geminga.sky.spectra import photon_flux
 from geminga.tables import TRUTH
 

@@ -13,8 +13,8 @@ from geminga.patches.grid import grid_for_sky
 from geminga.patches.records import make_records
 from geminga.patches.store import PATCHES_PER_GROUP, write_records
 from geminga.response import Response, build_response
-from geminga.sky.diffuse import DiffuseCounts
-from geminga.sky.population import load_population
+from geminga.sky.emission.diffuse import DiffuseCounts
+from geminga.sky.populations.population import load_population
 from geminga.sky.sky import Sky, simulate_sky
 from geminga.sky.sky_files import SOURCES_FILE, load_sky, save_sky
 

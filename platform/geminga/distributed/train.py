@@ -124,6 +124,7 @@ def _check_resources(kind: Kind, settings: TrainingConfig) -> None:
 def _worker(task: dict[str, Any]) -> None:
     """Train in one worker; every worker reports every epoch, the first one saves."""
     show_logs()
+    _quiet_ray_train()
     logging.getLogger("geminga.training.loop").setLevel(logging.WARNING)
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
@@ -158,11 +159,15 @@ def _worker(task: dict[str, Any]) -> None:
 def _quiet_ray_train() -> None:
     """Leave out Ray Train's lines on each report it passes on: the epoch's own line says it.
 
-    Its loggers are named after its files, so no logging configuration of Ray's reaches them.
+    Its loggers are named after its files, so no logging configuration of Ray's reaches them; what
+    they say ends in the handlers of the root logger.
     """
-    for name in list(logging.root.manager.loggerDict):
-        if "/ray/train/" in name:
-            logging.getLogger(name).setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_no_report)
+
+
+def _is_no_report(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or "/ray/train/" not in record.name
 
 
 def _ingredients(

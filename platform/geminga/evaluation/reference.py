@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geminga.errors import InputError
 from geminga.geometry import lon_lat, unit_vectors
-from geminga.sky.fits_input import (
+from geminga.sky.formats.fits_input import (
     column_name,
     galactic_from_equatorial,
     open_fits,

@@ -30,8 +30,8 @@ from geminga.files import atomic
 from geminga.response import build_response
 from geminga.sky.catalogue_sky import catalogue_sky
 from geminga.sky.counts_maps import CountsMaps, observed_maps, predicted_maps
-from geminga.sky.diffuse import diffuse_counts
-from geminga.sky.fits_input import equatorial_from_galactic
+from geminga.sky.emission.diffuse import diffuse_counts
+from geminga.sky.formats.fits_input import equatorial_from_galactic
 
 _LOG = logging.getLogger(__name__)
 SMOOTHING_DEG = 2.0

@@ -10,11 +10,11 @@ from geminga.config import Config
 from geminga.errors import InputError
 from geminga.pipeline.products import simulated_sky, sky_number
 from geminga.response.selection import read_types
-from geminga.sky.diffuse import interstellar_models, isotropic_models
+from geminga.sky.emission.diffuse import interstellar_models, isotropic_models
+from geminga.sky.emission.extended import read_extended
 from geminga.sky.event_spectra import DiffuseSpectra
 from geminga.sky.events import TypeShares, draw_events
-from geminga.sky.extended import read_extended
-from geminga.sky.ft1_write import write_events
+from geminga.sky.formats.ft1_write import write_events
 from geminga.sky.observation import observation_of
 from geminga.sky.sky import Sky
 

@@ -15,7 +15,7 @@ from geminga.pipeline.products import simulated_sky, sky_number
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
 from geminga.sky.asimov import expected_map
-from geminga.sky.healpix_write import write_counts, write_exposures
+from geminga.sky.formats.healpix_write import write_counts, write_exposures
 from geminga.sky.observation import observation_of
 from geminga.sky.observe import draw_photons
 

@@ -11,7 +11,7 @@ from geminga.pipeline.simulate import DIFFUSE_FILE, sky_ids
 from geminga.pipeline.stages import run_pipeline
 from geminga.response import Response, build_response
 from geminga.seeds import Split
-from geminga.sky.diffuse import DiffuseCounts
+from geminga.sky.emission.diffuse import DiffuseCounts
 from geminga.sky.sky import Sky
 from geminga.sky.sky_files import load_sky
 

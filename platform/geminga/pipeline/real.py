@@ -33,7 +33,7 @@ from geminga.pipeline.search import (
     selected,
 )
 from geminga.pipeline.simulate import test_sky_ids
-from geminga.sky.extended import extended_areas
+from geminga.sky.emission.extended import extended_areas
 
 
 def evaluate_real_sky(context: Context, folder: Path) -> RunSummary:

@@ -19,9 +19,9 @@ from geminga.patches.store import write_records
 from geminga.pipeline.runner import Context
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
-from geminga.sky.diffuse import diffuse_counts, diffuse_files
-from geminga.sky.ft1 import read_events
-from geminga.sky.healpix import read_counts
+from geminga.sky.emission.diffuse import diffuse_counts, diffuse_files
+from geminga.sky.formats.ft1 import read_events
+from geminga.sky.formats.healpix import read_counts
 
 DIFFUSE_FILE = "diffuse.npz"
 

@@ -23,13 +23,13 @@ from geminga.config import Config
 from geminga.errors import InputError
 from geminga.response import Response
 from geminga.seeds import Split, sky_id
-from geminga.sky.diffuse import DiffuseCounts
-from geminga.sky.extended import ExtendedList, Shape, catalog_spectra, read_shapes
-from geminga.sky.extended_maps import extended_counts
-from geminga.sky.fits_input import column_name, open_fits, require_columns
-from geminga.sky.interstellar import draw_interstellar
+from geminga.sky.emission.diffuse import DiffuseCounts
+from geminga.sky.emission.extended import ExtendedList, Shape, catalog_spectra, read_shapes
+from geminga.sky.emission.extended_maps import extended_counts
+from geminga.sky.emission.interstellar import draw_interstellar
+from geminga.sky.formats.fits_input import column_name, open_fits, require_columns
+from geminga.sky.populations.sources import S_BAND_MAX_MEV, SourceSet
 from geminga.sky.sky import Sky, expected_counts
-from geminga.sky.sources import S_BAND_MAX_MEV, SourceSet
 from geminga.sky.spectra import energy_flux, photon_flux
 from geminga.tables import TRUTH
 

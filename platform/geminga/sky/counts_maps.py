@@ -19,11 +19,11 @@ from geminga.config import Config, ObservedConfig, data_path
 from geminga.errors import InputError
 from geminga.geometry import lon_lat, unit_vectors
 from geminga.sky.asimov import expected_map
-from geminga.sky.fits_input import equatorial_from_galactic, galactic_from_equatorial
-from geminga.sky.ft1 import read_events
-from geminga.sky.healpix import bins_of_channels
+from geminga.sky.formats.fits_input import equatorial_from_galactic, galactic_from_equatorial
+from geminga.sky.formats.ft1 import read_events
+from geminga.sky.formats.healpix import bins_of_channels
+from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky
-from geminga.sky.sources import SourceSet
 
 SOURCES = "sources"
 """Name of all point sources together."""

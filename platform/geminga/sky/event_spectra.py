@@ -27,9 +27,9 @@ from geminga.classes import DIFFUSE_COMPONENTS
 from geminga.compiled import compiled
 from geminga.geometry import unit_vectors
 from geminga.response import Response, interpolate_energy
-from geminga.sky.diffuse_models import Interstellar, Isotropic
-from geminga.sky.extended import ExtendedList
-from geminga.sky.folding import Planes
+from geminga.sky.emission.diffuse_models import Interstellar, Isotropic
+from geminga.sky.emission.extended import ExtendedList
+from geminga.sky.emission.folding import Planes
 from geminga.sky.sky import SPECTRAL_COLUMNS, Sky
 from geminga.sky.spectra import differential
 

@@ -13,10 +13,10 @@ from geminga.bands import Channel
 from geminga.classes import DIFFUSE_COMPONENTS, INTERSTELLAR, ISOTROPIC
 from geminga.config import Config
 from geminga.response import BandPsf, Response, YearShare
-from geminga.sky.diffuse import DiffuseCounts
-from geminga.sky.interstellar import draw_interstellar
-from geminga.sky.population import Population
-from geminga.sky.sources import SourceSet, draw_sources
+from geminga.sky.emission.diffuse import DiffuseCounts
+from geminga.sky.emission.interstellar import draw_interstellar
+from geminga.sky.populations.population import Population
+from geminga.sky.populations.sources import SourceSet, draw_sources
 from geminga.sky.spectra import differential
 
 SPECTRAL_COLUMNS = ("form", "norm", "pivot_mev", "index", "curvature", "exp_index")

@@ -11,9 +11,9 @@ from geminga.config import Config
 from geminga.errors import InputError
 from geminga.files import atomic, read_parquet, write_parquet
 from geminga.response import Response
-from geminga.sky.diffuse import DiffuseCounts
+from geminga.sky.emission.diffuse import DiffuseCounts
+from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky
-from geminga.sky.sources import SourceSet
 from geminga.tables import TRUTH
 
 SOURCES_FILE = "sources.parquet"

@@ -1,0 +1,1 @@
+"""Interstellar and isotropic emission, extended sources, and their expected counts."""

@@ -1,0 +1,1 @@
+"""Event lists, counts and exposure maps in the layouts of the LAT's own tools."""

@@ -1,0 +1,192 @@
+"""Counts maps in gtbin's HEALPix format, read as photons."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import healpy as hp
+import numpy as np
+
+from geminga.arrays import Float64, Int64
+from geminga.bands import Band, Channel, edges_mev
+from geminga.config import Config
+from geminga.errors import InputError
+from geminga.seeds import Stage, generator
+from geminga.sky.formats.event_bits import entries_of
+from geminga.sky.formats.fits_input import galactic_from_equatorial
+from geminga.sky.formats.healpix_file import FINEST_ORDER, EnergyBin, read_bins
+from geminga.sky.photons import NSIDE as PHOTON_NSIDE
+from geminga.sky.photons import Photons, photon_keys, photons_from_keys
+
+_LOG = logging.getLogger(__name__)
+_EDGE_TOLERANCE = 1e-4
+"""Channel edges are kept in single precision and often rounded: equal within this part."""
+
+
+def uniform_in_pixels(nside: int, nested_pixels: Int64, rng: np.random.Generator) -> Float64:
+    """Draw one direction in each HEALPix pixel, uniform over its area.
+
+    A pixel is the union of 4**k equal pixels of a finer level; one of those of the finest level
+    is drawn and its centre taken.
+
+    Parameters
+    ----------
+    nside : int
+        Resolution, a power of two.
+    nested_pixels : Int64 (n,)
+        Pixel numbers in NESTED order, as often as directions are wanted.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    Float64 (n, 3)
+        Unit vectors in the map's own frame.
+    """
+    children = 4 ** (FINEST_ORDER - nside.bit_length() + 1)
+    fine = nested_pixels * children + rng.integers(0, children, size=len(nested_pixels))
+    return np.stack(hp.pix2vec(1 << FINEST_ORDER, fine, nest=True), axis=-1)
+
+
+def read_counts(paths: Sequence[Path] | Mapping[str, Sequence[Path]], config: Config) -> Photons:
+    """Read HEALPix counts maps as photons, each placed at random inside its pixel.
+
+    The energy bins of all files of a selection of event types together must fill every band: bins
+    inside a band are summed, those outside all bands are left out. A map in equatorial coordinates
+    is read by rotating the photons, not by regridding the map. Maps have no times, so photons get
+    years at random in equal shares, as if every source were steady.
+
+    Parameters
+    ----------
+    paths : sequence of Path, or mapping of str to sequence of Path
+        gtbin HEALPix files: one with all energies, or several; for each entry of
+        ``response.event_types`` if there is more than one, since a map does not tell them apart.
+    config : Config
+        Gives channels, years and seed; its section `observed`, if any, is compared with the DSS
+        keywords, since a map cannot be cut any more.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, truncated or not FITS; has an unknown frame or ordering, an nside
+        that does not fit its rows, counts that are no whole numbers; or energy bins that are cut
+        by a band's edge, overlap, or leave a band partly empty; or if event types have no files.
+    """
+    keys = [np.empty(0, np.int64)]
+    bins = bins_of_channels(paths, config)
+    for index, channel in enumerate(config.channels):
+        keys += [_keys(energy_bin, index, channel, config) for energy_bin in bins[index]]
+    files = [path for part in _files_of_entries(paths, config).values() for path in part]
+    origin = {
+        "kind": "HEALPix counts",
+        "files": ", ".join(path.name for path in files),
+        "event_types": ", ".join(config.response.event_types),
+        "years": "drawn at random: maps have no times",
+    }
+    photons = photons_from_keys(np.concatenate(keys), origin)
+    _LOG.info("%d photons read from %d counts map(s)", len(photons), len(files))
+    return photons
+
+
+def bins_of_channels(
+    paths: Sequence[Path] | Mapping[str, Sequence[Path]], config: Config
+) -> tuple[list[EnergyBin], ...]:
+    """Return the energy bins of counts maps that fill each channel, in the maps' own pixels.
+
+    Parameters and errors as `read_counts`.
+    """
+    result: list[list[EnergyBin]] = [[] for _ in config.channels]
+    number = 0
+    for entry, files in _files_of_entries(paths, config).items():
+        channels = [(i, c) for i, c in enumerate(config.channels) if c.event_types == entry]
+        bins: list[EnergyBin] = []
+        for path in files:
+            bins += read_bins(path, number, [c for _, c in channels], config.observed)
+            number += 1
+        for index, channel in channels:
+            result[index] = _bins_of(channel, bins, [str(path) for path in files])
+    return tuple(result)
+
+
+def _files_of_entries(
+    paths: Sequence[Path] | Mapping[str, Sequence[Path]], config: Config
+) -> dict[tuple[str, ...], Sequence[Path]]:
+    """Return the files of each selection of event types."""
+    entries = entries_of(config.channels)
+    where, names = "observed.counts", ["+".join(entry) for entry in entries]
+    if not isinstance(paths, Mapping):
+        if len(entries) > 1:
+            raise InputError(
+                where,
+                f"does not say which maps hold {', '.join(names)}",
+                f"give the files of each, {{{', '.join(f'{name}: [...]' for name in names)}}}",
+            )
+        paths = {names[0]: paths}
+    if set(paths) != set(names):
+        raise InputError(
+            where,
+            f"has maps of {', '.join(paths) or 'no event types'}",
+            f"give files for each entry of response.event_types: {', '.join(names)}",
+        )
+    for name, files in paths.items():
+        if not files:
+            raise InputError(where, f"names no file of {name}", "list at least one counts map")
+    return {entry: paths[name] for entry, name in zip(entries, names, strict=True)}
+
+
+def _keys(energy_bin: EnergyBin, index: int, channel: Channel, config: Config) -> Int64:
+    """Return the keys of the photons of an energy bin, placed at random in their pixels."""
+    if energy_bin.nside < channel.nside:
+        _LOG.warning(
+            "%s: nside %d is coarser than band %s's %d: sources are smeared",
+            energy_bin.where,
+            energy_bin.nside,
+            channel.label,
+            channel.nside,
+        )
+    rng = generator(config.seed, Stage.HEALPIX_JITTER, *energy_bin.key)
+    pixels = np.repeat(energy_bin.pixels, energy_bin.counts)
+    vectors = uniform_in_pixels(energy_bin.nside, pixels, rng)
+    vectors = vectors if energy_bin.galactic else galactic_from_equatorial(vectors)
+    year = rng.integers(0, config.sky.years, size=len(vectors), dtype=np.int8)
+    return photon_keys(hp.vec2pix(PHOTON_NSIDE, *vectors.T, nest=True), index, year)
+
+
+def _bins_of(band: Band, bins: Sequence[EnergyBin], files: Sequence[str]) -> list[EnergyBin]:
+    """Return the energy bins that make up a band, in order of energy."""
+    low, high = edges_mev([band])[0]
+    below, above = 1 - _EDGE_TOLERANCE, 1 + _EDGE_TOLERANCE
+    inside = []
+    for energy_bin in bins:
+        first, last = energy_bin.edges_mev
+        if last <= low * above or first >= high * below:
+            continue
+        if first < low * below or last > high * above:
+            raise InputError(
+                energy_bin.where,
+                f"energies {first / 1e3:g}-{last / 1e3:g} GeV are cut by an edge of band "
+                f"{band.label}",
+                "choose bands whose edges are edges of the map's channels",
+            )
+        inside.append(energy_bin)
+    inside.sort(key=lambda energy_bin: energy_bin.edges_mev)
+    reached = low
+    for energy_bin in inside:
+        first, last = energy_bin.edges_mev
+        if first < reached * below:
+            raise InputError(
+                energy_bin.where,
+                f"energies {first / 1e3:g}-{last / 1e3:g} GeV appear twice",
+                "name each map once",
+            )
+        if first > reached * above:
+            break
+        reached = last
+    if reached < high * below:
+        raise InputError(
+            ", ".join(files),
+            f"no channel holds {reached / 1e3:g} GeV, inside band {band.label}",
+            "add a map with these energies or choose other bands",
+        )
+    return inside
