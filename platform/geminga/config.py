@@ -22,6 +22,7 @@ from geminga.sections import (
     Count,
     EvaluationConfig,
     ImageConfig,
+    LikelihoodConfig,
     LocalisationConfig,
     MiunConfig,
     ObservedConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "Config",
     "EvaluationConfig",
     "ImageConfig",
+    "LikelihoodConfig",
     "LocalisationConfig",
     "MiunConfig",
     "ObservedConfig",
@@ -72,6 +74,7 @@ class Config(Section):
     sets: SetsConfig = SetsConfig()
     observed: ObservedConfig | None = None
     patches: PatchConfig = PatchConfig()
+    likelihood: LikelihoodConfig = LikelihoodConfig()
     miun: MiunConfig = MiunConfig()
     miun_training: TrainingConfig = TrainingConfig()
     localisation: LocalisationConfig = LocalisationConfig()

@@ -143,6 +143,18 @@ class PatchConfig(Section):
     target_radius_px: Positive = Field(5.0, description="target disk radius in top-level pixels")
 
 
+class LikelihoodConfig(Section):
+    """Poisson statistics of point sources in patches."""
+
+    indices: tuple[Positive, ...] = Field(
+        (1.7, 2.2, 2.7), min_length=1, description="photon indices of the spectral templates"
+    )
+    containment: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.98, description="share of the PSF that a template holds"
+    )
+    max_radius_deg: Positive = Field(3.0, description="no template reaches farther than this")
+
+
 class MiunConfig(Section):
     """MIUN, the multi-input U-Net."""
 

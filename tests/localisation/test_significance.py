@@ -9,8 +9,8 @@ from geminga.bands import Band
 from geminga.config import LocalisationConfig
 from geminga.errors import InputError
 from geminga.geometry import tangent_frames
+from geminga.likelihood.peaks import local_maxima
 from geminga.localisation import significance_sources
-from geminga.localisation.peaks import local_maxima
 from geminga.localisation.significance import (
     poisson_significance,
     search_bands,

@@ -18,7 +18,7 @@ from geminga.arrays import Bool, Float64, Int64
 from geminga.bands import Band
 from geminga.config import LocalisationConfig
 from geminga.errors import InputError
-from geminga.localisation.peaks import local_maxima
+from geminga.likelihood.peaks import local_maxima
 from geminga.localisation.tables import check_patches, patch_detections
 
 _PATCHES_AT_ONCE = 32  # bounds the memory: about 60 MiB for six bands of 128 pixels

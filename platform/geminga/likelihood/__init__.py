@@ -1,0 +1,1 @@
+"""Poisson statistics of point sources in patches: templates, TS maps, fits, backgrounds."""
