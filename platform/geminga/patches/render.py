@@ -22,7 +22,7 @@ from geminga.patches.psf_lookup import (
 from geminga.sky.sky import Sky
 
 SINGLE_POINT_PIXELS = 10.0
-"""Beyond this many pixels from a source one point stands for a pixel; see `_add_sources`."""
+"""Beyond this many pixels from a source one point stands for a pixel; see `add_sources`."""
 CELLS = 4.0
 """Nearer, cells per pixel and side times (distance / pixel)."""
 FAINT_COUNTS = 10.0
@@ -108,7 +108,7 @@ def render_tangent(
         density = sky.diffuse_density(channel)
         lookup = psf_lookup(sky.psf, channel)
         low, weight = index_weights(sky.psf, index)
-        _add_sources(
+        add_sources(
             image,
             frames,
             float(np.radians(size)),
@@ -127,8 +127,36 @@ def render_tangent(
     return images if per_year else [image[:, 0] for image in images]
 
 
+def diffuse_images(
+    density: Float64 | Float32, frames: Float64, size_deg: float, pixels: int
+) -> Float32:
+    """Return the expected counts of one diffuse map in square gnomonic images.
+
+    The map is read as `render_tangent` reads that of a sky.
+
+    Parameters
+    ----------
+    density : Float64 or Float32 (npix,)
+        Expected counts per steradian over the whole observing time (RING, Galactic).
+    frames : Float64 (N, 3, 3)
+        Rows (centre, east, north).
+    size_deg, pixels
+        Width and pixels per side of the images.
+
+    Returns
+    -------
+    Float32 (N, pixels, pixels)
+        Counts per pixel.
+    """
+    frames = np.ascontiguousarray(frames, dtype=np.float64)
+    image = np.zeros((len(frames), 1, pixels, pixels), dtype=np.float32)
+    whole = np.ones((len(frames), 1))
+    _add_diffuse(image, np.asarray(density, dtype=np.float64), frames, size_deg, whole)
+    return image[:, 0] * pixel_solid_angle_sr(pixels, size_deg).astype(np.float32)
+
+
 @compiled
-def _add_sources(
+def add_sources(
     image: Float32,
     frames: Float64,
     size: float,
