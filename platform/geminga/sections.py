@@ -153,6 +153,30 @@ class LikelihoodConfig(Section):
         0.98, description="share of the PSF that a template holds"
     )
     max_radius_deg: Positive = Field(3.0, description="no template reaches farther than this")
+    background_scatter: Positive = Field(
+        0.1, description="scatter of a mode of 20 deg of ln(true / reference interstellar model)"
+    )
+    background_slope: Positive = Field(
+        1.2, description="the scatter of a mode falls with this power of its wavelength"
+    )
+    background_scale_deg: Positive = Field(
+        0.625, description="half the wavelength of the finest structure corrected"
+    )
+    background_norm_scatter: Positive = Field(
+        0.4, description="scatter of ln(norm) of the diffuse components of a patch"
+    )
+    background_energy_scale: Positive = Field(
+        6.0, description="ln of the ratio of energies over which the correction changes"
+    )
+    background_mask_sigma: Positive = Field(
+        3.0, description="pixels with an excess this high are no background"
+    )
+    background_mask_width: Positive = Field(
+        0.5, description="width of the Gaussian that excesses are sought with, in units of r68"
+    )
+    background_mask_rounds: Count = Field(
+        2, description="how often excesses are left out and the background is fitted again"
+    )
 
 
 class MiunConfig(Section):
