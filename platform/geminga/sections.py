@@ -55,9 +55,10 @@ class ResponseConfig(Section):
     dispersion_irf: str | None = Field(
         None, description="class whose energy dispersion stands in where irf has none"
     )
-    exposure_cube: str | dict[str, str] | None = Field(
+    exposure_cube: str | tuple[str, ...] | dict[str, str] | None = Field(
         None,
-        description="gtexpcube2 HEALPix cube, or one for each entry of event_types; else built in",
+        description="gtexpcube2 HEALPix cube; or one for each entry of event_types; or a list, of "
+        "which each channel takes that of its event types, energies and zenith cut; else built in",
     )
     yearly_exposure: tuple[str, ...] = Field(
         (),
@@ -92,7 +93,12 @@ class SkyConfig(Section):
     labelled_flux: Positive | None = Field(
         None,
         description="photon flux 1-1000 GeV (ph/cm2/s) from which a source is a target and part of "
-        "the truth; if not given, 1e-10 where depth is set and all sources elsewhere",
+        "the truth; if not given, 1e-10 where depth is set without least_ts, else all sources",
+    )
+    least_ts: Positive | None = Field(
+        None,
+        description="sources whose expected TS on the diffuse emission is below this are no "
+        "sources of their own: a catalogue could not hold them, they stay in the isotropic emission",
     )
     density_factor: Positive = Field(1.0, description="multiplies the mean number of sources")
     max_photon_flux: Positive | None = Field(
@@ -119,6 +125,11 @@ class SkyConfig(Section):
     distortion_scale_deg: Annotated[float, Field(ge=5, le=180)] = Field(
         30.0, description="angle over which the distortion changes"
     )
+    interstellar_texture: Annotated[float, Field(ge=0, le=3)] = Field(
+        0.0,
+        description="random fine structure (0.15 to 3 deg) of the interstellar emission of "
+        "training skies, in units of the amplitude measured; 0 is none",
+    )
     extended: str | None = Field(
         None, description="FITS list of extended sources (4FGL layout) put into every sky"
     )
@@ -131,6 +142,15 @@ class SkyConfig(Section):
         "event_types",
     )
     diffuse_nside: Nside = Field(256, description="resolution of the diffuse counts maps")
+
+    @model_validator(mode="after")
+    def _check(self) -> SkyConfig:
+        if self.interstellar_texture > 0 and self.diffuse_nside < 32:
+            raise ValueError(
+                f"interstellar_texture is finer than maps of diffuse_nside {self.diffuse_nside}; "
+                "use 32 or more"
+            )
+        return self
 
 
 class PatchConfig(Section):
@@ -234,6 +254,15 @@ class LocalisationConfig(Section):
         4.0, description="sigma of a peak, and of what is masked when the background is measured"
     )
     significance_min_gev: Positive = 1.0
+    wavelet_scales_deg: tuple[Positive, ...] = Field(
+        (0.25,),
+        min_length=1,
+        description="scales of the Mexican hat in the lowest band used; smaller above, as the PSF",
+    )
+    wavelet_threshold: Positive = Field(
+        3.0, description="sigma of a peak, and of what is masked when the background is measured"
+    )
+    wavelet_min_gev: Positive = Field(0.5, description="bands from here up are used; else all")
     batch_size: AtLeastOne = 32
 
 
@@ -270,6 +299,7 @@ class EvaluationConfig(Section):
     match_radius_deg: Positive = 0.3
     latitude_split_deg: Positive = 20.0
     flux_bins_per_decade: AtLeastOne = 4
+    wavelet: bool = Field(True, description="run the wavelet search for comparison")
     kmeans: bool = Field(True, description="run the k-means search for comparison")
 
 

@@ -15,7 +15,8 @@ def labelled(table: pd.DataFrame, settings: SkyConfig) -> pd.DataFrame:
     """Return the sources that are targets of training and truth of evaluation.
 
     With ``sky.depth`` a sky holds tens of thousands of sources that no search can tell from the
-    background; only those from ``sky.labelled_flux`` up count.
+    background; only those from ``sky.labelled_flux`` up count. With ``sky.least_ts`` there are
+    none of the others.
 
     Parameters
     ----------
@@ -25,6 +26,6 @@ def labelled(table: pd.DataFrame, settings: SkyConfig) -> pd.DataFrame:
         Section ``sky`` of the configuration.
     """
     faintest = settings.labelled_flux
-    if faintest is None and settings.depth is not None:
+    if faintest is None and settings.depth is not None and settings.least_ts is None:
         faintest = FAINTEST_WITH_DEPTH
     return table if faintest is None else table[table["s1"] >= faintest]

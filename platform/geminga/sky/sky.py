@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import healpy
 import numpy as np
@@ -13,6 +13,7 @@ from geminga.bands import Channel
 from geminga.classes import DIFFUSE_COMPONENTS, INTERSTELLAR, ISOTROPIC
 from geminga.config import Config
 from geminga.response import BandPsf, Response, YearShare
+from geminga.sky.detectability import local_ts
 from geminga.sky.emission.diffuse import DiffuseCounts
 from geminga.sky.emission.interstellar import draw_interstellar
 from geminga.sky.populations.population import Population
@@ -155,8 +156,10 @@ def simulate_sky(
     lon, lat = (sources.table[name].to_numpy() for name in ("lon_deg", "lat_deg"))
     model, norm, distortion = draw_interstellar(config, diffuse.models, sky_id)
     norm = norm[:, None] * np.ones(len(response.channels))
-    norm[DIFFUSE_COMPONENTS.index(ISOTROPIC)] *= diffuse.isotropic_left
-    return Sky(
+    least_ts = config.sky.least_ts
+    if least_ts is None:
+        norm[DIFFUSE_COMPONENTS.index(ISOTROPIC)] *= diffuse.isotropic_left
+    sky = Sky(
         sky_id,
         config.channels,
         config.classes,
@@ -170,6 +173,26 @@ def simulate_sky(
         distortion,
         response.psf,
         response.year_share,
+    )
+    return sky if least_ts is None else _without_faint(sky, least_ts)
+
+
+def _without_faint(sky: Sky, least_ts: float) -> Sky:
+    """Return a sky without the sources whose expected test statistic is below `least_ts`."""
+    table = sky.sources.table
+    lon, lat = table["lon_deg"].to_numpy(), table["lat_deg"].to_numpy()
+    channels = range(len(sky.channels))
+    beneath = [
+        healpy.get_interp_val(sky.diffuse_density(c), lon, lat, lonlat=True) for c in channels
+    ]
+    ts = local_ts(sky.psf, sky.source_counts, sky.source_psf_index, np.stack(beneath, axis=1))
+    kept = np.flatnonzero(ts >= least_ts)
+    return replace(
+        sky,
+        sources=SourceSet(table.iloc[kept].reset_index(drop=True), sky.sources.yearly[kept]),
+        source_counts=sky.source_counts[kept],
+        source_psf_index=sky.source_psf_index[kept],
+        shares=sky.shares[kept],
     )
 
 
