@@ -45,8 +45,8 @@ def test_agrees_with_the_pixels_of_patches(config2: Config) -> None:
     seen = grid.covers(lon, lat, 1.0) > 0  # these patches cover a tenth of the sky
     ratio = ts_of(sky)[seen] / in_pixels[seen]
     assert np.sum(seen) > 40
-    # Pixels blur the narrowest PSF, and a flat background is none.
-    assert np.median(ratio) == pytest.approx(1.05, abs=0.1)
+    # Pixels blur the narrowest PSF: by 5 % with pixels of 0.08 deg, more with these of 0.3 deg.
+    assert 1.0 < np.median(ratio) < 1.35
     assert np.mean(np.abs(ratio / np.median(ratio) - 1) < 0.2) > 0.9
 
 
