@@ -29,6 +29,8 @@ class Stage(IntEnum):
     EVENTS = 13
     DEPTH = 14
     INTERSTELLAR = 15
+    BOOTSTRAP = 16
+    TEXTURE = 17
 
 
 class Split(IntEnum):

@@ -105,7 +105,7 @@ class RunSummary:
 
     def table(self) -> str:
         """Return the figures as compact plain text for a terminal."""
-        lines = [self.title, *_aligned(self.rows())] if self.searches else [self.title]
+        lines = [self.title, *aligned(self.rows())] if self.searches else [self.title]
         for label, latitude in (("low latitude", "low"), ("high latitude", "high")):
             for search in self.searches:
                 region = search.regions[latitude]
@@ -130,10 +130,10 @@ class RunSummary:
             "adjusted_accuracy": self.adjusted_accuracy,
             "balanced_accuracy": self.balanced_accuracy,
         }
-        flat.update({f"recall/{_slug(n)}": v for n, v in self.class_recall.items()})
-        flat.update({_slug(n): v for n, v in self.extra.items()})
+        flat.update({f"recall/{slug(n)}": v for n, v in self.class_recall.items()})
+        flat.update({slug(n): v for n, v in self.extra.items()})
         for search in self.searches:
-            start = _slug(search.name)
+            start = slug(search.name)
             for item in fields(search):
                 value = getattr(search, item.name)
                 if isinstance(value, float):
@@ -144,7 +144,7 @@ class RunSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for a JSON file; numbers that are not finite become text."""
-        tree: dict[str, Any] = _plain(asdict(self))
+        tree: dict[str, Any] = plain(asdict(self))
         return tree
 
     @classmethod
@@ -257,7 +257,7 @@ def _region_metrics(start: str, region: RegionSummary) -> dict[str, float]:
     return flat
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     """Return a name with only the characters MLflow accepts."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-.") else "_" for c in name)
 
@@ -270,7 +270,8 @@ def _with_error(value: float, error: float) -> str:
     return f"{value:.3f} ± {error:.3f}" if math.isfinite(value) else "-"
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Return rows of cells as lines, the first column to the left, the others to the right."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
         "  ".join(
@@ -281,11 +282,12 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     ]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a tree of plain values for JSON, numbers that are not finite as text."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # 'nan', 'inf': JSON has no number for them
     return value
