@@ -173,6 +173,19 @@ class LikelihoodConfig(Section):
         0.98, description="share of the PSF that a template holds"
     )
     max_radius_deg: Positive = Field(3.0, description="no template reaches farther than this")
+    map_top_ts: Positive = Field(
+        100.0, description="TS up to which TS maps are computed in full; brighter is bright enough"
+    )
+    fit_index_prior: tuple[float, Positive] = Field(
+        (2.3, 0.4), description="mean and width of the Gaussian prior of fitted photon indices"
+    )
+    fit_index_limits: tuple[float, float] = Field(
+        (1.0, 5.0), description="no fitted photon index lies beyond these"
+    )
+    fit_max_shift_deg: Positive = Field(
+        0.4, description="how far a fit may move a source from where it was found"
+    )
+    fit_iterations: AtLeastOne = Field(30, description="steps of a local fit at most")
     background_scatter: Positive = Field(
         0.1, description="scatter of a mode of 20 deg of ln(true / reference interstellar model)"
     )
@@ -191,8 +204,19 @@ class LikelihoodConfig(Section):
     background_mask_sigma: Positive = Field(
         3.0, description="pixels with an excess this high are no background"
     )
-    background_mask_width: Positive = Field(
-        0.5, description="width of the Gaussian that excesses are sought with, in units of r68"
+    background_mask_excess: Fraction = Field(
+        0.05, description="and this large a share of the background"
+    )
+    background_mask_widths: tuple[Positive, ...] = Field(
+        (0.5, 1.5),
+        min_length=1,
+        description="widths of the Gaussians that excesses are sought with, in units of r68",
+    )
+    background_first_stiffness: Positive = Field(
+        0.2, description="scatter in the first of several fits, before excesses are known, relative"
+    )
+    background_first_excess: Fraction = Field(
+        0.3, description="least excess over the first of several fits, relative"
     )
     background_mask_rounds: Count = Field(
         2, description="how often excesses are left out and the background is fitted again"

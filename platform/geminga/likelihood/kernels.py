@@ -53,7 +53,7 @@ class PointKernels:
     def centred(self, channel: int) -> Float32:
         """Return the kernel (K_c, K_c) of a source at the centre of a pixel."""
         middle = self.phases // 2
-        return self.values[channel][middle, middle]
+        return np.asarray(self.values[channel][middle, middle])
 
 
 def make_kernels(

@@ -1,0 +1,129 @@
+"""Sums of n ln(1 + m k / b) over the pixels around every place, for many m at once.
+
+A source of m counts with template k on a background b changes the log-likelihood by
+sum n ln(1 + m k / b) - m sum k. Around the source m k / b is large and few pixels matter: their
+factors are multiplied together and the logarithm is taken once (`multiply_core`). Farther out it
+is at most `TAIL_LIMIT`, and a polynomial stands for the logarithm: its powers are
+correlations of n / b^j with k^j, done by fast Fourier transform for all m together.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from geminga.arrays import Float32, Float64, Int64
+from geminga.compiled import compiled
+
+TAIL_LIMIT = 1.0
+"""Largest m k / b that the polynomial is used for."""
+TAIL_COEFFICIENTS = np.array([1.0, -0.49818123, 0.29271821, -0.1032045])
+"""ln(1 + u) = sum a_j u^j for 0 <= u <= 1 with an error below 0.0018 u^2: the minimax
+approximation of (u - ln(1 + u)) / u^2. A TS, of the order of sum n u^2, is off by 0.4 % at most."""
+MOST_PRODUCTS = 6
+"""Pixels of more counts, or of a fraction of one, add their logarithm instead of a product."""
+_FLUSH = 1e150
+_ONE_BITS = np.int64(1023 << 52)
+_MANTISSA = np.int64((1 << 52) - 1)
+
+
+@compiled
+def add_logarithm(values: Float64, weight: float, total: Float64) -> None:
+    """Add weight ln(values) to a total, both (N,), for normal values above 0; error below 1e-7.
+
+    ln 2 times the binary exponent, and the series of artanh for the mantissa: loops without
+    branches, which the compiler turns into vector instructions.
+    """
+    bits = values.view(np.int64)
+    mantissa = np.empty(len(values))
+    mantissa_bits = mantissa.view(np.int64)
+    for i in range(len(values)):
+        mantissa_bits[i] = (bits[i] & _MANTISSA) | _ONE_BITS
+    for i in range(len(values)):
+        exponent = np.float64((bits[i] >> 52) - 1023)
+        z = (mantissa[i] - 1.4142135623730951) / (mantissa[i] + 1.4142135623730951)
+        z2 = z * z
+        series = z * (2.0 + z2 * (0.6666666666666666 + z2 * (0.4 + z2 * 0.2857142857142857)))
+        total[i] += weight * ((exponent + 0.5) * 0.6931471805599453 + series)
+
+
+@compiled
+def multiply_core(
+    counts: Float32,
+    background: Float32,
+    dy: Int64,
+    dx: Int64,
+    factor: Float64,
+    steps: int,
+    product: Float64,
+    total: Float64,
+) -> None:
+    """Multiply (1 + m k / b)^n into every place whose core holds a counted pixel.
+
+    Parameters
+    ----------
+    counts, background : Float32 (n, n)
+    dy, dx : Int64 (D,)
+        Offsets of the core's pixels from the source.
+    factor : Float64 (D, Q)
+        m k of each offset, for every template and, fastest and rising, every m.
+    steps : int
+        Number of m per template.
+    product : Float64 (n, n, Q)
+        Running products, at least 1.
+    total : Float64 (n, n, Q)
+        Logarithms of the products that grew too long, and of pixels of many counts.
+    """
+    n, width = counts.shape[0], factor.shape[1]
+    one_pixel = np.empty(width)
+    for row in range(n):
+        for column in range(n):
+            photons = counts[row, column]
+            if photons <= 0.0:
+                continue
+            inverse = 1.0 / np.float64(background[row, column])
+            whole = int(photons) if photons <= MOST_PRODUCTS else 0
+            if whole != photons:
+                whole = 0
+            for d in range(len(dy)):
+                y, x = row - dy[d], column - dx[d]
+                if y < 0 or y >= n or x < 0 or x >= n:
+                    continue
+                if whole == 1:
+                    for q in range(width):
+                        product[y, x, q] *= 1.0 + inverse * factor[d, q]
+                elif whole > 1:
+                    for q in range(width):
+                        one = 1.0 + inverse * factor[d, q]
+                        power = one * one
+                        for _ in range(whole - 2):
+                            power *= one
+                        product[y, x, q] *= power
+                else:
+                    for q in range(width):
+                        one_pixel[q] = 1.0 + inverse * factor[d, q]
+                    add_logarithm(one_pixel, photons, total[y, x])
+                    continue
+                # The last flux of every template has its largest product.
+                longest = 0.0
+                for q in range(steps - 1, width, steps):
+                    longest = max(longest, product[y, x, q])
+                if longest > _FLUSH:
+                    add_logarithm(product[y, x], 1.0, total[y, x])
+                    for q in range(width):
+                        product[y, x, q] = 1.0
+
+
+@compiled
+def tail_powers(counts: Float32, background: Float32, floor: float, powers: Float64) -> None:
+    """Write n (floor / b)^j for j = 1, 2, ... into the corner of padded images (J, N, N).
+
+    `floor` is the lowest background of a counted pixel, so that no power exceeds n.
+    """
+    n = counts.shape[0]
+    for row in range(n):
+        for column in range(n):
+            photons = np.float64(counts[row, column])
+            ratio = floor / np.float64(background[row, column])
+            for j in range(len(powers)):
+                photons *= ratio
+                powers[j, row, column] = photons
