@@ -279,7 +279,7 @@ class LocalisationConfig(Section):
     )
     significance_min_gev: Positive = 1.0
     wavelet_scales_deg: tuple[Positive, ...] = Field(
-        (0.25,),
+        (0.4,),
         min_length=1,
         description="scales of the Mexican hat in the lowest band used; smaller above, as the PSF",
     )

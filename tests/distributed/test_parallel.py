@@ -52,7 +52,7 @@ def chain(config: Config, folder: Path, weights: Path, diffuse: str, workers: in
         ]
         run_pieces(
             Searcher,
-            (text, str(weights), found, ("miun", "significance", "kmeans")),
+            (text, str(weights), found, ("miun", "significance", "wavelet", "kmeans")),
             groups, workers, "search", "group",
         )  # fmt: skip
 

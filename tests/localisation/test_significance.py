@@ -11,10 +11,10 @@ from geminga.errors import InputError
 from geminga.geometry import tangent_frames
 from geminga.likelihood.peaks import local_maxima
 from geminga.localisation import significance_sources
-from geminga.localisation.significance import (
+from geminga.localisation.significance import significance_maps
+from geminga.localisation.smoothing import (
     poisson_significance,
     search_bands,
-    significance_maps,
     smoothing_widths,
     source_shares,
 )

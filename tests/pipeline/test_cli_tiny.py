@@ -17,7 +17,8 @@ pytestmark = pytest.mark.xdist_group("tiny")
 
 def test_the_run_prints_figures_and_where_everything_is(finished: tuple[Path, str]) -> None:
     out, printed = finished
-    for text in ("MIUN", "threshold search", "k-means on MIUN", "true \\ found", "mlflow ui"):
+    searches = ("MIUN", "threshold search", "wavelet search", "k-means on MIUN")
+    for text in (*searches, "true \\ found", "mlflow ui"):
         assert text in printed
     root = out / "tiny"
     assert (root / "report" / "report.html").stat().st_size > 50_000

@@ -18,6 +18,7 @@ from geminga.files import write_json, write_parquet
 from geminga.localisation.cluster import find_sources
 from geminga.localisation.kmeans import kmeans_sources
 from geminga.localisation.significance import significance_sources
+from geminga.localisation.wavelet import wavelet_sources
 from geminga.networks.checkpoint import load_checkpoint
 from geminga.networks.miun import Miun, score_maps
 from geminga.patches.grid import grid_for_sky
@@ -98,7 +99,7 @@ class Searcher:
     folder : str
         Where the detections go, a table per piece.
     searches : tuple of str
-        Which of ``miun``, ``significance`` and ``kmeans`` to run.
+        Which of ``miun``, ``significance``, ``wavelet`` and ``kmeans`` to run.
     """
 
     def __init__(
@@ -135,9 +136,8 @@ class Searcher:
                 found[name] = kmeans_sources(maps, sky_id, ids, frames, size, settings, config.seed)
             else:
                 images = tuple(records[c] for c in image_columns(config.channels))
-                found[name] = significance_sources(
-                    images, config.channels, sky_id, ids, frames, size, settings
-                )
+                search = wavelet_sources if name == "wavelet" else significance_sources
+                found[name] = search(images, config.channels, sky_id, ids, frames, size, settings)
         accuracy = asdict(count_pixels(maps, records["target"]))
         return (
             pd.concat([f.assign(search=name) for name, f in found.items()], ignore_index=True),

@@ -6,6 +6,7 @@ from geminga.localisation.kmeans import kmeans_sources
 from geminga.localisation.scores import disk_area, disk_kernel_scores
 from geminga.localisation.significance import significance_sources
 from geminga.localisation.stitch import stitch
+from geminga.localisation.wavelet import wavelet_sources
 
 __all__ = [
     "completeness_at_purity",
@@ -16,4 +17,5 @@ __all__ = [
     "score_cut",
     "significance_sources",
     "stitch",
+    "wavelet_sources",
 ]

@@ -31,13 +31,15 @@ from geminga.tables import CANDIDATES, EXTENDED, PATCH_DETECTIONS, TRUTH
 
 MIUN = "miun"
 SIGNIFICANCE = "significance"
+WAVELET = "wavelet"
 KMEANS = "kmeans"
-CALIBRATED = (MIUN, SIGNIFICANCE)
-"""Searches whose score cut is chosen on validation skies."""
+CALIBRATED = (MIUN, SIGNIFICANCE, WAVELET)
+"""Searches whose score cut is chosen on validation skies, as far as they are run."""
 
 SEARCH_NAMES = {
     MIUN: "MIUN",
     SIGNIFICANCE: "threshold search",
+    WAVELET: "wavelet search",
     KMEANS: "k-means on MIUN",
 }
 
@@ -68,8 +70,9 @@ def run_search_training(context: Context, folder: Path) -> Mapping[str, Any]:
     patches = context.folder("observe_training")
     train, valid = sky_ids(config, Split.TRAIN), sky_ids(config, Split.VALID)
     _search(context, folder, patches, train, (MIUN,))
-    _search(context, folder, patches, valid, CALIBRATED)
-    cuts = {name: _choose_cut(context, folder, name, valid) for name in CALIBRATED}
+    calibrated = [name for name in searches_of(config) if name in CALIBRATED]
+    _search(context, folder, patches, valid, tuple(calibrated))
+    cuts = {name: _choose_cut(context, folder, name, valid) for name in calibrated}
     write_json(folder / "cuts.json", cuts)
     return {f"score cut of the {SEARCH_NAMES[k]}": round(v, 2) for k, v in cuts.items()}
 
@@ -91,7 +94,8 @@ def run_search(context: Context, folder: Path) -> Mapping[str, Any]:
 
 def searches_of(config: Config) -> tuple[str, ...]:
     """Return the searches run on the test skies."""
-    return (*CALIBRATED, KMEANS) if config.evaluation.kmeans else CALIBRATED
+    wanted = {WAVELET: config.evaluation.wavelet, KMEANS: config.evaluation.kmeans}
+    return tuple(name for name in SEARCH_NAMES if wanted.get(name, True))
 
 
 def selected(context: Context, search: str, candidates: pd.DataFrame) -> pd.DataFrame:

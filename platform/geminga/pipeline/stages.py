@@ -46,13 +46,13 @@ STAGES: tuple[Stage, ...] = (
         "search_training",
         search.run_search_training,
         reads=("skies", "observe_training", "miun"),
-        settings=("localisation", "evaluation.match_radius_deg"),
+        settings=("localisation", "evaluation.match_radius_deg", "evaluation.wavelet"),
     ),
     Stage(
         "search",
         search.run_search,
         reads=("observe", "miun"),
-        settings=("localisation", "evaluation.kmeans"),
+        settings=("localisation", "evaluation.wavelet", "evaluation.kmeans"),
     ),
     Stage(
         "images",
