@@ -30,6 +30,10 @@ ORDER = 16
 NSIDE = 1 << ORDER
 """Photons are at centres of pixels of this resolution (NESTED): 3.2 arcsec wide."""
 
+MOST_PHOTONS = 100_000_000
+"""Photons that are read from files: 40 bytes of memory each while a list is made. Ten years of the
+LAT above 0.3 GeV are some 30 million."""
+
 _COLUMNS = ("channel", "pixel", "year")
 _CHUNK = 1 << 20
 _GROUP = 1 << 20
@@ -200,6 +204,17 @@ def photons_from_keys(keys: Int64, origin: dict[str, str] | None = None) -> Phot
     keys.sort()
     channel, pixel, year = _split(keys)
     return Photons(_vectors(pixel), channel, year, dict(origin or {}))
+
+
+def check_number(photons: int, where: str) -> None:
+    """Raise InputError if files hold more photons than a list takes; before it is made."""
+    if photons > MOST_PHOTONS:
+        raise InputError(
+            where,
+            f"{photons:,} photons",
+            f"at most {MOST_PHOTONS:,} are taken: leave out the lowest energies, or part of the "
+            "sky at a time",
+        )
 
 
 def empty_photons() -> Photons:

@@ -30,7 +30,7 @@ from geminga.sky.formats.fits_input import (
     unit_factor,
 )
 from geminga.sky.formats.selection import Selection, check_selection, read_selection
-from geminga.sky.photons import NSIDE, Photons, photon_keys, photons_from_keys
+from geminga.sky.photons import NSIDE, Photons, check_number, photon_keys, photons_from_keys
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1_000_000
@@ -139,6 +139,7 @@ def _read_file(
             time = table["TIME"].astype(np.float64) if "TIME" in table else None
             pixel = healpy.vec2pix(NSIDE, *_directions(table, where).T, nest=True)
             chunks.append(_Chunk(pixel, channel[keep], time))
+            check_number(sum(len(chunk.pixel) for chunk in chunks), f"{where} (and those before)")
     return rows, span
 
 

@@ -18,9 +18,10 @@ from geminga.sky.formats.event_bits import entries_of
 from geminga.sky.formats.fits_input import galactic_from_equatorial
 from geminga.sky.formats.healpix_file import FINEST_ORDER, EnergyBin, read_bins
 from geminga.sky.photons import NSIDE as PHOTON_NSIDE
-from geminga.sky.photons import Photons, photon_keys, photons_from_keys
+from geminga.sky.photons import Photons, check_number, photon_keys, photons_from_keys
 
 _LOG = logging.getLogger(__name__)
+_CHUNK = 1 << 20
 _EDGE_TOLERANCE = 1e-4
 """Channel edges are kept in single precision and often rounded: equal within this part."""
 
@@ -73,18 +74,38 @@ def read_counts(paths: Sequence[Path] | Mapping[str, Sequence[Path]], config: Co
         that does not fit its rows, counts that are no whole numbers; or energy bins that are cut
         by a band's edge, overlap, or leave a band partly empty; or if event types have no files.
     """
-    keys = [np.empty(0, np.int64)]
     bins = bins_of_channels(paths, config)
-    for index, channel in enumerate(config.channels):
-        keys += [_keys(energy_bin, index, channel, config) for energy_bin in bins[index]]
     files = [path for part in _files_of_entries(paths, config).values() for path in part]
+    return photons_of_bins(bins, files, config)
+
+
+def photons_of_bins(
+    bins: Sequence[Sequence[EnergyBin]], files: Sequence[Path], config: Config
+) -> Photons:
+    """Return the photons of the energy bins of each channel, each at random inside its pixel.
+
+    Raises
+    ------
+    InputError
+        If they are more than `geminga.sky.photons.MOST_PHOTONS`; nothing is made then.
+    """
+    names = ", ".join(path.name for path in files)
+    sizes = [int(part.counts.sum()) for parts in bins for part in parts]
+    check_number(sum(sizes), names)
+    keys = np.empty(sum(sizes), dtype=np.int64)
+    start = 0
+    for index, channel in enumerate(config.channels):
+        for part in bins[index]:
+            stop = start + int(part.counts.sum())
+            _fill_keys(keys[start:stop], part, index, channel, config)
+            start = stop
     origin = {
         "kind": "HEALPix counts",
-        "files": ", ".join(path.name for path in files),
+        "files": names,
         "event_types": ", ".join(config.response.event_types),
         "years": "drawn at random: maps have no times",
     }
-    photons = photons_from_keys(np.concatenate(keys), origin)
+    photons = photons_from_keys(keys, origin)
     _LOG.info("%d photons read from %d counts map(s)", len(photons), len(files))
     return photons
 
@@ -105,7 +126,7 @@ def bins_of_channels(
             bins += read_bins(path, number, [c for _, c in channels], config.observed)
             number += 1
         for index, channel in channels:
-            result[index] = _bins_of(channel, bins, [str(path) for path in files])
+            result[index] = bins_of_band(channel, bins, [str(path) for path in files])
     return tuple(result)
 
 
@@ -135,8 +156,10 @@ def _files_of_entries(
     return {entry: paths[name] for entry, name in zip(entries, names, strict=True)}
 
 
-def _keys(energy_bin: EnergyBin, index: int, channel: Channel, config: Config) -> Int64:
-    """Return the keys of the photons of an energy bin, placed at random in their pixels."""
+def _fill_keys(
+    keys: Int64, energy_bin: EnergyBin, index: int, channel: Channel, config: Config
+) -> None:
+    """Set the keys (n,) of the photons of an energy bin, placed at random in their pixels."""
     if energy_bin.nside < channel.nside:
         _LOG.warning(
             "%s: nside %d is coarser than band %s's %d: sources are smeared",
@@ -146,15 +169,28 @@ def _keys(energy_bin: EnergyBin, index: int, channel: Channel, config: Config) -
             channel.nside,
         )
     rng = generator(config.seed, Stage.HEALPIX_JITTER, *energy_bin.key)
-    pixels = np.repeat(energy_bin.pixels, energy_bin.counts)
-    vectors = uniform_in_pixels(energy_bin.nside, pixels, rng)
-    vectors = vectors if energy_bin.galactic else galactic_from_equatorial(vectors)
-    year = rng.integers(0, config.sky.years, size=len(vectors), dtype=np.int8)
-    return photon_keys(hp.vec2pix(PHOTON_NSIDE, *vectors.T, nest=True), index, year)
+    last = np.cumsum(energy_bin.counts)
+    # In pieces: directions take ten times the memory of a key.
+    for start in range(0, len(keys), _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, len(keys)))
+        pixels = energy_bin.pixels[np.searchsorted(last, rows, side="right")]
+        vectors = uniform_in_pixels(energy_bin.nside, pixels, rng)
+        vectors = vectors if energy_bin.galactic else galactic_from_equatorial(vectors)
+        keys[rows[0] : rows[-1] + 1] = hp.vec2pix(PHOTON_NSIDE, *vectors.T, nest=True)
+    year = rng.integers(0, config.sky.years, size=len(keys), dtype=np.int8)
+    for start in range(0, len(keys), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        keys[part] = photon_keys(keys[part], index, year[part])
 
 
-def _bins_of(band: Band, bins: Sequence[EnergyBin], files: Sequence[str]) -> list[EnergyBin]:
-    """Return the energy bins that make up a band, in order of energy."""
+def bins_of_band(band: Band, bins: Sequence[EnergyBin], files: Sequence[str]) -> list[EnergyBin]:
+    """Return the energy bins that make up a band, in order of energy.
+
+    Raises
+    ------
+    InputError
+        If a bin is cut by an edge of the band, two overlap, or part of the band has none.
+    """
     low, high = edges_mev([band])[0]
     below, above = 1 - _EDGE_TOLERANCE, 1 + _EDGE_TOLERANCE
     inside = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import Any
 import healpy as hp
 import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 
-from geminga.arrays import Int64
+from geminga.arrays import Bool, Int64
 from geminga.bands import Channel, edges_mev
 from geminga.config import ObservedConfig
 from geminga.errors import InputError
@@ -23,8 +25,15 @@ from geminga.sky.formats.fits_input import (
     require_columns,
     unit_factor,
 )
-from geminga.sky.formats.selection import check_final, check_selection, read_selection
+from geminga.sky.formats.selection import (
+    Selection,
+    check_final,
+    check_selection,
+    read_selection,
+)
+from geminga.sky.photons import MOST_PHOTONS
 
+_LOG = logging.getLogger(__name__)
 FINEST_ORDER = 29
 """Order of the finest HEALPix level that fits in 64-bit pixel numbers: cells of 0.0004 arcsec."""
 
@@ -34,7 +43,23 @@ _EQUATORIAL = ("EQU", "CEL", "C", "EQUATORIAL", "CELESTIAL")
 
 @dataclass(frozen=True)
 class EnergyBin:
-    """One energy bin of one file; `pixels` are nested pixel numbers of those with counts."""
+    """One energy bin of one file.
+
+    Attributes
+    ----------
+    where : str
+        File and column, for messages.
+    key : tuple of two ints
+        Number of the file and of the column.
+    edges_mev : tuple of two floats
+    nside : int
+    galactic : bool
+        Frame: Galactic, or equatorial.
+    pixels, counts : Int64 (n,)
+        NESTED numbers of the pixels with counts, rising, and the counts.
+    covered : Int64 or None
+        NESTED numbers of the pixels that the map has, rising; None for the whole sky.
+    """
 
     where: str
     key: tuple[int, int]
@@ -43,6 +68,45 @@ class EnergyBin:
     galactic: bool
     pixels: Int64
     counts: Int64
+    covered: Int64 | None = None
+
+
+@dataclass(frozen=True)
+class MapSummary:
+    """What the headers of a counts map say: its selection, and energy bins without counts."""
+
+    selection: Selection
+    bins: tuple[EnergyBin, ...]
+    span_s: tuple[float, float] | None
+
+
+def summarise_map(path: Path) -> MapSummary:
+    """Read the headers and the energies of a counts map, and not its counts.
+
+    Errors as `geminga.sky.formats.healpix.read_counts`.
+    """
+    where = str(path)
+    with open_fits(path) as hdus:
+        hdu = _map_table(hdus, where)
+        selection = read_selection(hdu.header, where)
+        galactic = _is_galactic(hdu.header, where)
+        names = _channel_names(hdu, where)
+        edges = _channel_edges(hdus, len(names), selection.energy_mev, where)
+        none = np.empty(0, np.int64)
+        bins = tuple(
+            EnergyBin(f"{where} {name}", (0, n), edges[n], 0, galactic, none, none)
+            for n, name in enumerate(names)
+        )
+        return MapSummary(selection, bins, time_span(hdu.header))
+
+
+def time_span(header: Any) -> tuple[float, float] | None:
+    """Return TSTART and TSTOP of a header, None without them."""
+    try:
+        span = (float(header["TSTART"]), float(header["TSTOP"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return span if span[1] > span[0] else None
 
 
 def read_bins(
@@ -62,21 +126,22 @@ def read_bins(
         if observed is not None:
             # Other bands may have files of their own.
             bands = [channel for channel in channels if _reaches_into(channel, edges)]
-            check_selection(selection, where, channels, observed, bands)
-            check_final(selection, where, channels, observed)
+            check_selection(selection, where, bands or channels, observed, bands)
+            check_final(selection, where, bands or channels, observed)
         indices = _explicit_pixels(hdu, where)
         bins = []
         for index, name in enumerate(names):
             label = f"{where} {name}"
-            counts = _whole(np.asarray(hdu.data[name]).reshape(-1), label)
-            nside = _nside(hdu.header, len(counts), indices, where)
-            filled = np.flatnonzero(counts)
-            pixels = filled if indices is None else indices[filled]
-            if not _is_nested(hdu.header, where):
-                pixels = hp.ring2nest(nside, pixels)
+            values = np.asarray(hdu.data[name]).reshape(-1)
+            nside = _nside(hdu.header, len(values), indices, where)
+            seen = _seen(values, label)
+            counts = _whole(values if seen is None else np.where(seen, values, 0), label)
+            nested = _is_nested(hdu.header, where)
+            pixels, counts = _filled(counts, nside, indices, nested)
+            covered = _covered(seen, nside, indices, nested)
             key = (number, index)
             bins.append(
-                EnergyBin(label, key, edges[index], nside, galactic, pixels, counts[filled])
+                EnergyBin(label, key, edges[index], nside, galactic, pixels, counts, covered)
             )
     return bins
 
@@ -192,8 +257,47 @@ def _nside(header: Any, rows: int, indices: Int64 | None, where: str) -> int:
     return nside
 
 
+def _filled(counts: Int64, nside: int, indices: Int64 | None, nested: bool) -> tuple[Int64, Int64]:
+    """Return the NESTED numbers of pixels with counts, rising, and their counts.
+
+    In that order the photons drawn from a map do not depend on the order of its file.
+    """
+    rows = np.flatnonzero(counts)
+    pixels = rows if indices is None else indices[rows]
+    pixels = pixels if nested else hp.ring2nest(nside, pixels)
+    order = np.argsort(pixels, kind="stable")
+    return np.asarray(pixels[order], dtype=np.int64), counts[rows[order]]
+
+
+def _covered(seen: Bool | None, nside: int, indices: Int64 | None, nested: bool) -> Int64 | None:
+    """Return the NESTED numbers of pixels that hold data, rising; None if all of the sky do."""
+    if seen is None and indices is None:
+        return None
+    pixels = np.arange(12 * nside**2) if indices is None else indices
+    pixels = pixels if seen is None else pixels[seen]
+    if len(pixels) == 12 * nside**2:
+        return None
+    pixels = pixels if nested else hp.ring2nest(nside, pixels)
+    return np.sort(np.asarray(pixels, dtype=np.int64))
+
+
+def _seen(values: NDArray[Any], where: str) -> Bool | None:
+    """Return which rows are not healpy's UNSEEN, the mark of pixels without data; None if all."""
+    unseen = np.isclose(values, hp.UNSEEN, rtol=1e-6, atol=0.0)
+    if not unseen.any():
+        return None
+    _LOG.info("%s: %d pixels are UNSEEN: taken as not observed", where, int(unseen.sum()))
+    return np.asarray(~unseen)
+
+
 def _whole(values: Any, where: str) -> Int64:
-    """Return counts as integers."""
+    """Return counts as integers.
+
+    Raises
+    ------
+    InputError
+        If a value is no whole number, or more than there may be photons.
+    """
     bad = ~np.isfinite(values) | (values < 0) | (values != np.floor(values))
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
@@ -201,5 +305,12 @@ def _whole(values: Any, where: str) -> Int64:
             where,
             f"{int(bad.sum())} pixels hold no count, the first (row {first}) {values[first]}",
             "need whole numbers of photons, 0 or more",
+        )
+    if values.max(initial=0) > MOST_PHOTONS:
+        row = int(np.argmax(values))
+        raise InputError(
+            where,
+            f"row {row} holds {float(values[row]):g} counts",
+            f"at most {MOST_PHOTONS:,} photons are taken, each as a row of a list",
         )
     return np.asarray(values, dtype=np.int64)
