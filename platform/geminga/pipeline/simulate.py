@@ -51,8 +51,8 @@ def diffuse_path(context: Context) -> str:
 def sky_input_files(config: Config) -> Sequence[Path]:
     """Return the files the response and the diffuse emission are read from."""
     cube = config.response.exposure_cube
-    names = list(cube.values()) if isinstance(cube, dict) else [cube]
-    files = [data_path(config, name) for name in names if name is not None]
+    named = cube.values() if isinstance(cube, dict) else [cube] if isinstance(cube, str) else cube
+    files = [data_path(config, name) for name in named or ()]
     files += [data_path(config, name) for name in config.response.yearly_exposure]
     files += [*diffuse_files(config), *population_files(config)]
     if config.response.caldb is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import healpy
 import numpy as np
@@ -15,7 +16,12 @@ from geminga.config import Config
 from geminga.response.exposure import Exposure, check_energy_range, interpolate_energy
 from geminga.response.nodes import EnergyNodes, band_nodes, dispersed_nodes
 from geminga.response.psf import BandPsf, PsfTable, average_channels
-from geminga.response.selection import Selection, check_selections, read_selection
+from geminga.response.selection import (
+    Selection,
+    channel_cubes,
+    check_selections,
+    read_selection,
+)
 from geminga.response.yearly import YearShare, year_shares
 
 log = logging.getLogger(__name__)
@@ -90,12 +96,13 @@ def build_response(config: Config) -> Response:
         outside the energies of the exposure.
     """
     check_selections(config)
-    parts: dict[tuple[tuple[str, ...], float], Selection] = {}
-    for channel in config.channels:
-        key = (channel.event_types, channel.max_zenith_deg)
+    parts: dict[tuple[tuple[str, ...], float, Path | None], Selection] = {}
+    chosen = []
+    for channel, cube in zip(config.channels, channel_cubes(config), strict=True):
+        key = (channel.event_types, channel.max_zenith_deg, cube)
         if key not in parts:
             parts[key] = read_selection(config, *key)
-    chosen = [parts[c.event_types, c.max_zenith_deg] for c in config.channels]
+        chosen.append(parts[key])
     nodes = tuple(_nodes(c, part) for c, part in zip(config.channels, chosen, strict=True))
     exposures = _extended(chosen, nodes)
     tables = tuple(part.psf for part in chosen)

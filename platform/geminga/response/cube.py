@@ -76,11 +76,13 @@ def read_exposure_cube(path: Path, nside: int, wanted: CubeSelection | None = No
                 raise InputError(str(path), f"has no table {name}", REMEDY)
         table = hdus["HPXEXPOSURES"]
         energy = np.asarray(hdus["ENERGIES"].data.field(0), dtype=np.float64)
-        maps = np.array([table.data[c] for c in table.columns.names], dtype=np.float64)
         header = table.header.copy()
+        maps = _whole_sky(path, table)
         primary = hdus[0].header.copy()
     _check_cube(path, maps, energy, header)
     maps *= _unit(path, header)
+    if wanted is not None and not np.any(maps > 0):
+        raise InputError(str(path), "is zero everywhere", "give the exposure of the photons")
     _check_scale(path, maps, {**primary, **header})
     if wanted is not None:
         _check_selection(path, {**primary, **header}, wanted)
@@ -114,6 +116,25 @@ def _check_cube(path: Path, maps: Float64, energy: Float64, header: Any) -> None
         raise InputError(str(path), "holds NaN", "make the cube anew")
     if np.any(maps < 0) or energy[0] <= 0:
         raise InputError(str(path), "holds negative exposures or energies", "make the cube anew")
+
+
+def _whole_sky(path: Path, table: Any) -> Float64:
+    """Return the maps (E, npix); pixels that a cube of part of the sky leaves out are 0."""
+    names = table.columns.names
+    listed = [name for name in names if name.strip().upper() in ("PIX", "PIXEL")]
+    columns = [name for name in names if name not in listed]
+    values = np.array([table.data[name] for name in columns], dtype=np.float64)
+    if not listed:
+        return values
+    pixels = np.asarray(table.data[listed[0]], dtype=np.int64)
+    npix = 12 * int(table.header.get("NSIDE", 0)) ** 2
+    if len(pixels) and not (pixels.min() >= 0 and pixels.max() < npix):
+        raise InputError(
+            str(path), f"pixel numbers do not fit NSIDE {table.header.get('NSIDE')}", REMEDY
+        )
+    maps = np.zeros((len(columns), npix))
+    maps[:, pixels] = values
+    return maps
 
 
 def _unit(path: Path, header: Any) -> float:
@@ -150,7 +171,7 @@ def _check_scale(path: Path, maps: Float64, header: dict[str, Any]) -> None:
         )
 
 
-def _selections(header: dict[str, Any]) -> dict[str, str]:
+def selections(header: dict[str, Any]) -> dict[str, str]:
     """Return the selection keywords DSTYPn and DSVALn of a header."""
     return {
         str(header[key]).strip().upper(): str(header.get(f"DSVAL{key[5:]}", "")).strip()
@@ -160,7 +181,7 @@ def _selections(header: dict[str, Any]) -> dict[str, str]:
 
 
 def _check_selection(path: Path, header: dict[str, Any], wanted: CubeSelection) -> None:
-    chosen = _selections(header)
+    chosen = selections(header)
     irf = chosen.get("IRF_VERSION", str(header.get("IRFS", header.get("IRF", "")))).strip()
     if irf and irf.split(" ")[0] != wanted.irf:
         raise InputError(

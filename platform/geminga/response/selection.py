@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from geminga.config import Config, data_path
 from geminga.errors import InputError
@@ -17,6 +18,7 @@ from geminga.response.builtin import (
 )
 from geminga.response.caldb import check_event_types, read_area
 from geminga.response.cube import CubeSelection, read_exposure_cube
+from geminga.response.cube_choice import choose_cube, summarise_cube
 from geminga.response.dispersion import Dispersion, caldb_dispersion
 from geminga.response.exposure import Exposure
 from geminga.response.psf import PsfTable, combine_types
@@ -62,10 +64,29 @@ def check_entries(key: str, files: Mapping[str, str], entries: Sequence[str]) ->
         raise InputError(key, problem, f"give one for each of {', '.join(entries)}")
 
 
+def channel_cubes(config: Config) -> tuple[Path | None, ...]:
+    """Return the exposure cube of each channel, None where the exposure is the built-in one.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or unsound, or no cube of several, or more than one, is a channel's.
+    """
+    cube, channels = config.response.exposure_cube, config.channels
+    if cube is None:
+        return (None,) * len(channels)
+    if isinstance(cube, tuple):
+        summaries = [summarise_cube(data_path(config, name)) for name in cube]
+        return tuple(choose_cube(summaries, channel).path for channel in channels)
+    if isinstance(cube, str):
+        return (data_path(config, cube),) * len(channels)
+    return tuple(data_path(config, cube["+".join(c.event_types)]) for c in channels)
+
+
 def read_selection(
-    config: Config, event_types: tuple[str, ...], max_zenith_deg: float
+    config: Config, event_types: tuple[str, ...], max_zenith_deg: float, cube: Path | None
 ) -> Selection:
-    """Read or take from the built-in tables one selection.
+    """Read or take from the built-in tables one selection; `cube` holds its exposure, if any.
 
     Raises
     ------
@@ -76,7 +97,7 @@ def read_selection(
     rocking = rocking_between(0.0, settings.duration_years)
     profile = survey_profile(rocking, max_zenith_deg)
     types, origin = _types(config, event_types, profile)
-    if settings.exposure_cube is None:
+    if cube is None:
         exposure_origin = (
             f"built-in pattern in declination for zenith < {max_zenith_deg:g} deg, "
             f"{settings.duration_years:g} yr, times area of {settings.irf} {'+'.join(event_types)}"
@@ -90,10 +111,8 @@ def read_selection(
             max_zenith_deg,
         )
     else:
-        cube = settings.exposure_cube
-        name = cube if isinstance(cube, str) else cube["+".join(event_types)]
         wanted = CubeSelection(settings.irf, event_types, max_zenith_deg)
-        exposure = read_exposure_cube(data_path(config, name), settings.exposure_nside, wanted)
+        exposure = read_exposure_cube(cube, settings.exposure_nside, wanted)
     dispersion = None
     if settings.energy_dispersion:
         dispersion = _dispersion(config, event_types, types, profile)
