@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
+from typer.core import TyperCommand
 
 from geminga.config import Config, load_config
 from geminga.errors import GemingaError, InputError
@@ -150,6 +151,92 @@ def write_events_command(
 
     number = write_event_list(load_config(config, overrides), out, sky or 0)
     typer.echo(f"{number} events written to {out}")
+
+
+class _SpreadOptions(TyperCommand):
+    """Options that take several values at once: ``--counts a.fits b.fits``."""
+
+    several = ("--counts", "--events", "--exposure")
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option before each of its values."""
+        spread: list[str] = []
+        option, given = None, True
+        for argument in args:
+            if argument.startswith("-"):
+                name, _, value = argument.partition("=")
+                option, given = (name, bool(value)) if name in self.several else (None, True)
+            elif option is not None and given:
+                spread.append(option)
+            else:
+                given = True
+            spread.append(argument)
+        return super().parse_args(ctx, spread)
+
+
+@app.command("detect", cls=_SpreadOptions)
+def detect_command(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="YAML configuration: search the skies of a run"),
+    ] = None,
+    counts: Annotated[
+        list[Path] | None, typer.Option(help="gtbin HEALPix counts maps FILE...")
+    ] = None,
+    events: Annotated[list[Path] | None, typer.Option(help="FT1 event lists FILE...")] = None,
+    exposure: Annotated[
+        list[str] | None, typer.Option(help="gtexpcube2 cubes FILE..., or 'builtin'")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the catalogue")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="packaged model or its folder; else the one that fits")
+    ] = None,
+    event_types: Annotated[
+        str | None, typer.Option(help="event types of files that do not tell, as FRONT+BACK")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Find sources in your own photons, or search the skies of a run.
+
+    With --counts or --events, --exposure and --out: search these photons with a packaged model.
+    With --config: search the test skies, or the real one, of a configuration.
+    """
+    own: dict[str, object] = {
+        "--counts": counts,
+        "--events": events,
+        "--exposure": exposure,
+        "--out": out,
+        "--model": model,
+        "--event-types": event_types,
+    }
+    if config is not None:
+        for option, value in own.items():
+            if value:
+                raise InputError(option, "is given with --config", "leave one of them out")
+        from geminga.pipeline.stages import run_pipeline
+        from geminga.pipeline.verbs import DETECT_STAGE
+
+        run(load_config(config, overrides), DETECT_STAGE, run_pipeline)
+        return
+    if not counts and not events:
+        raise InputError(
+            "detect", "nothing to search", "give --counts or --events FILE..., or --config"
+        )
+    if out is None:
+        raise InputError("--out", "is not given", "name a folder for the catalogue")
+    from geminga.pipeline.detect import CATALOG_FILE, Request, detect
+
+    request = Request(
+        tuple(counts or ()),
+        tuple(events or ()),
+        tuple(exposure or ()),
+        out,
+        model,
+        event_types,
+        tuple(overrides or ()),
+    )
+    catalog = detect(request)
+    typer.echo(f"{len(catalog)} sources in {out / CATALOG_FILE}")
 
 
 def _add_stage_verb(verb: str, stage: str | None, text: str) -> Callable[..., None]:
