@@ -187,7 +187,7 @@ class LikelihoodConfig(Section):
     )
     fit_iterations: AtLeastOne = Field(30, description="steps of a local fit at most")
     background_scatter: Positive = Field(
-        0.1, description="scatter of a mode of 20 deg of ln(true / reference interstellar model)"
+        0.08, description="scatter of a mode of 20 deg of ln(true / reference interstellar model)"
     )
     background_slope: Positive = Field(
         1.2, description="the scatter of a mode falls with this power of its wavelength"
@@ -199,7 +199,7 @@ class LikelihoodConfig(Section):
         0.4, description="scatter of ln(norm) of the diffuse components of a patch"
     )
     background_energy_scale: Positive = Field(
-        6.0, description="ln of the ratio of energies over which the correction changes"
+        10.0, description="ln of the ratio of energies over which the correction changes"
     )
     background_mask_sigma: Positive = Field(
         3.0, description="pixels with an excess this high are no background"
@@ -213,7 +213,7 @@ class LikelihoodConfig(Section):
         description="widths of the Gaussians that excesses are sought with, in units of r68",
     )
     background_first_stiffness: Positive = Field(
-        0.2, description="scatter in the first of several fits, before excesses are known, relative"
+        0.05, description="scatter in the first of several fits, before excesses are known, relative"
     )
     background_first_excess: Fraction = Field(
         0.3, description="least excess over the first of several fits, relative"

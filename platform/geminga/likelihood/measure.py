@@ -1,0 +1,330 @@
+"""What a fit says of each source: errors, TS, photons of each channel, goodness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from geminga.arrays import Bool, Float32, Float64, Int64
+from geminga.compiled import compiled
+from geminga.likelihood.amplitudes import (
+    fit_amplitudes,
+    overlap,
+    log_likelihood,
+    normal_equations,
+)
+from geminga.likelihood.local_problem import PatchData, Sources
+from geminga.likelihood.positive import inverse
+from geminga.likelihood.stamps import Stamps, add_sources
+from geminga.sections import LikelihoodConfig
+
+NEIGHBOUR_DEG = 1.0
+"""Sources this close take over what they can of a source that is removed for its TS."""
+CORE_SHARE = 0.05
+"""Pixels enter a source's goodness where it has this part of its brightest pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class PatchFit:
+    """Sources of one patch after a fit; m sources, C channels.
+
+    Attributes
+    ----------
+    x_deg, y_deg : Float64 (m,)
+        Plane coordinates, degrees.
+    flux, flux_error : Float64 (m,)
+        ph/cm2/s between 1 and 1000 GeV; where the flux is zero, the error is the flux at which
+        lnL has fallen by 1/2.
+    index, index_error : Float64 (m,)
+        Photon index; the prior's width is part of the error.
+    ts : Float64 (m,)
+        2 ln of the likelihood ratio to the source's absence, neighbours within 1 deg refitted in
+        flux. The prior is no part of it.
+    position_covariance : Float64 (m, 2, 2)
+        Of (x, y), degrees squared, all other parameters of all sources free.
+    counts, counts_error : Float64 (m, C)
+        Counts fitted to each channel by itself, all sources free; errors like `flux_error`.
+    band_flux, band_flux_error : Float64 (m, C)
+        The same in ph/cm2/s between the limits of each channel.
+    goodness : Float64 (m,)
+        Sum of weighted ((n - mu)^2 - mu) over the pixels where the source shines, in standard
+        deviations: about normal for a point source, large for what is not one.
+    converged : Bool (m,)
+        Came to rest, within the distance from its start that is allowed.
+    model_images : tuple of Float32 (n_c, n_c)
+        Expected counts of all sources together.
+    """
+
+    x_deg: Float64
+    y_deg: Float64
+    flux: Float64
+    flux_error: Float64
+    index: Float64
+    index_error: Float64
+    ts: Float64
+    position_covariance: Float64
+    counts: Float64
+    counts_error: Float64
+    band_flux: Float64
+    band_flux_error: Float64
+    goodness: Float64
+    converged: Bool
+    model_images: tuple[Float32, ...]
+
+    def __len__(self) -> int:
+        return len(self.x_deg)
+
+
+def measure(
+    data: PatchData, sources: Sources, converged: Bool, settings: LikelihoodConfig
+) -> PatchFit:
+    """Return all that is told of sources at their best fit."""
+    image = sources.images(data.layout)
+    mu = data.background + image
+    flux_error, index_error, covariance = _errors(data, sources, mu, settings)
+    counts, counts_error = channel_counts(data, sources)
+    share = data.spectra.band_share(sources.index, data.model.edges_mev)
+    per_count = share / np.maximum(sources.per_flux, np.finfo(float).tiny)
+    goodness = _goodness(
+        data.counts,
+        mu,
+        sources.stamps.values,
+        sources.stamps.box,
+        sources.stamps.begin,
+        data.layout,
+    )
+    images = tuple(
+        image[start : start + n * n].reshape(n, n).astype(np.float32) for n, start in data.layout.T
+    )
+    return PatchFit(
+        sources.x_deg,
+        sources.y_deg,
+        sources.flux,
+        flux_error,
+        sources.index,
+        index_error,
+        source_ts(data, sources, mu),
+        covariance,
+        counts,
+        counts_error,
+        counts * per_count,
+        counts_error * per_count,
+        goodness,
+        converged,
+        images,
+    )
+
+
+def _errors(
+    data: PatchData, sources: Sources, mu: Float64, settings: LikelihoodConfig
+) -> tuple[Float64, Float64, Float64]:
+    """Return errors of flux and index (m,) and covariances of position (m, 2, 2)."""
+    m = len(sources.flux)
+    shining = sources.flux > 0.0
+    stamps = sources.stamps
+    _, fisher = normal_equations(
+        data.counts,
+        mu,
+        stamps.values,
+        stamps.box,
+        stamps.begin,
+        sources.counts,
+        sources.slope,
+        data.layout,
+        shining,
+    )
+    diagonal = np.einsum("ii->i", fisher)
+    # No position or flux is less certain than this, so that the matrix has an inverse.
+    diagonal[0::4] += 1.0 / settings.fit_max_shift_deg**2
+    diagonal[1::4] += 1.0 / settings.fit_max_shift_deg**2
+    diagonal[2::4] += 1e-4
+    diagonal[3::4] += 1.0 / settings.fit_index_prior[1] ** 2
+    covariance = inverse(fisher) if m else fisher
+    variance = np.diagonal(covariance)
+    flux_error = sources.flux * np.sqrt(variance[2::4])
+    if not shining.all():
+        flux_error[~shining] = one_sided(data, sources, mu)[~shining]
+    at = 4 * np.arange(m)[:, None] + np.arange(2)
+    return (
+        flux_error,
+        np.sqrt(variance[3::4]),
+        covariance[at[:, :, None], at[:, None, :]].reshape(m, 2, 2),
+    )
+
+
+def one_sided(data: PatchData, sources: Sources, mu: Float64) -> Float64:
+    """Return the flux (m,) at which a source that is not there has lost 1/2 in lnL."""
+    stamps = sources.stamps
+    gradient, curvature = _slope_and_curvature(
+        data.counts, mu, stamps.values, stamps.box, stamps.begin, sources.per_flux, data.layout
+    )
+    return _half_lost(gradient, curvature)
+
+
+def _half_lost(gradient: Float64, curvature: Float64) -> Float64:
+    """Solve curvature e^2 / 2 - gradient e = 1 / 2 for e > 0, the gradient not positive."""
+    g = np.minimum(gradient, 0.0)
+    # The stable form: of no curvature, 1 / (2 |g|) is left.
+    return np.asarray(1.0 / np.maximum(-g + np.sqrt(g * g + curvature), 1e-300))
+
+
+def channel_counts(data: PatchData, sources: Sources) -> tuple[Float64, Float64]:
+    """Fit the counts of all sources in each channel by itself; return them and errors (m, C)."""
+    start = sources.counts
+    result, error = np.zeros_like(start), np.zeros_like(start)
+    unit = np.ones((len(start), 1))
+    for c, (n, begin) in enumerate(data.layout.T):
+        pixels = slice(begin, begin + n * n)
+        layout = np.array([[n], [0]], dtype=np.int64)
+        stamps = Stamps(
+            sources.stamps.model,
+            np.ascontiguousarray(sources.stamps.box[:, c : c + 1]),
+            np.ascontiguousarray(sources.stamps.begin[:, c : c + 1]),
+            sources.stamps.values,
+        )
+        counts, base = data.counts[pixels], data.background[pixels]
+        fitted = fit_amplitudes(counts, base, stamps, unit, start[:, c], layout)
+        mu = base.copy()
+        add_sources(mu, stamps.values, stamps.box, stamps.begin, fitted[:, None], layout)
+        gradient, observed = _slope_and_curvature(
+            counts, mu, stamps.values, stamps.box, stamps.begin, unit, layout
+        )
+        result[:, c], error[:, c] = fitted, _half_lost(gradient, observed)
+        rows = np.flatnonzero(fitted > 0.0)
+        if len(rows):
+            expected = _amplitude_matrix(
+                1.0 / mu, stamps.values, stamps.box[rows], stamps.begin[rows], layout
+            )
+            error[rows, c] = np.sqrt(np.diagonal(inverse(expected)))
+    return result, error
+
+
+def source_ts(data: PatchData, sources: Sources, mu: Float64) -> Float64:
+    """Return the TS (m,) of each source, neighbours refitted in flux without it."""
+    stamps, counts = sources.stamps, sources.counts
+    result = np.zeros(len(counts))
+    apart = np.hypot(sources.x_deg[:, None] - sources.x_deg, sources.y_deg[:, None] - sources.y_deg)
+    near = (apart < NEIGHBOUR_DEG) & (sources.flux > 0.0) & ~np.eye(len(counts), dtype=np.bool_)
+    for s in np.flatnonzero(sources.flux > 0.0):
+        if not near[s].any():
+            result[s] = _ts_alone(
+                data.counts,
+                mu,
+                stamps.values,
+                stamps.box[s],
+                stamps.begin[s],
+                counts[s],
+                data.layout,
+            )
+            continue
+        rows = np.append(np.flatnonzero(near[s]), s)
+        base = mu.copy()
+        part = stamps.box[rows], stamps.begin[rows]
+        add_sources(base, stamps.values, *part, -counts[rows], data.layout)
+        np.maximum(base, data.background, out=base)
+        flux = fit_amplitudes(
+            data.counts, base, stamps, sources.per_flux, sources.flux, data.layout, near[s]
+        )
+        without = flux[:, None] * sources.per_flux
+        without[s] = 0.0
+        add_sources(base, stamps.values, *part, without[rows], data.layout)
+        result[s] = 2.0 * (log_likelihood(data.counts, mu) - log_likelihood(data.counts, base))
+    return np.maximum(result, 0.0)
+
+
+@compiled
+def _ts_alone(
+    counts: Float64,
+    mu: Float64,
+    values: Float64,
+    box: Int64,
+    begin: Int64,
+    amplitude: Float64,
+    layout: Int64,
+) -> float:
+    total = 0.0
+    for c in range(layout.shape[1]):
+        at = begin[c]
+        for row in range(box[c, 0], box[c, 1]):
+            start = layout[1, c] + row * layout[0, c]
+            for p in range(start + box[c, 2], start + box[c, 3]):
+                own = amplitude[c] * values[0, at]
+                if counts[p] > 0.0:
+                    total -= counts[p] * np.log1p(-own / mu[p])
+                total -= own
+                at += 1
+    return 2.0 * total
+
+
+@compiled
+def _slope_and_curvature(
+    counts: Float64,
+    mu: Float64,
+    values: Float64,
+    box: Int64,
+    begin: Int64,
+    per_unit: Float64,
+    layout: Int64,
+) -> tuple[Float64, Float64]:
+    """Return the slope and the observed curvature of lnL in each amplitude, (m,) each."""
+    slope, curvature = np.zeros(len(box)), np.zeros(len(box))
+    for s in range(len(box)):
+        for c in range(layout.shape[1]):
+            at = begin[s, c]
+            for row in range(box[s, c, 0], box[s, c, 1]):
+                start = layout[1, c] + row * layout[0, c]
+                for p in range(start + box[s, c, 2], start + box[s, c, 3]):
+                    v = per_unit[s, c] * values[0, at]
+                    slope[s] += (counts[p] / mu[p] - 1.0) * v
+                    curvature[s] += counts[p] * (v / mu[p]) ** 2
+                    at += 1
+    return slope, curvature
+
+
+@compiled
+def _amplitude_matrix(
+    weight: Float64, values: Float64, box: Int64, begin: Int64, layout: Int64
+) -> Float64:
+    """Return sums of weight times the images of every two sources, one channel, (m, m)."""
+    m = len(box)
+    unit = np.ones((m, layout.shape[1]))
+    result = np.empty((m, m))
+    for i in range(m):
+        for j in range(i + 1):
+            result[i, j] = overlap(weight, values, box, begin, unit, layout, i, j)
+            result[j, i] = result[i, j]
+        result[i, i] = result[i, i] * (1.0 + 1e-9) + 1e-12
+    return result
+
+
+@compiled
+def _goodness(
+    counts: Float64, mu: Float64, values: Float64, box: Int64, begin: Int64, layout: Int64
+) -> Float64:
+    """Return `PatchFit.goodness`.
+
+    The weight 1 / (mu + 1/2) is close to the best for (n - mu)^2 - mu, whose variance is
+    2 mu^2 + mu, and lets no pixel of few expected counts decide alone.
+    """
+    result = np.zeros(len(box))
+    for s in range(len(box)):
+        total, variance = 0.0, 0.0
+        for c in range(layout.shape[1]):
+            wide = box[s, c, 3] - box[s, c, 2]
+            size = (box[s, c, 1] - box[s, c, 0]) * wide
+            if size <= 0:
+                continue
+            own = values[0, begin[s, c] : begin[s, c] + size]
+            least = CORE_SHARE * own.max()
+            for k in range(size):
+                if own[k] < least:
+                    continue
+                row, column = box[s, c, 0] + k // wide, box[s, c, 2] + k % wide
+                p = layout[1, c] + row * layout[0, c] + column
+                w = 1.0 / (mu[p] + 0.5)
+                total += w * ((counts[p] - mu[p]) ** 2 - mu[p])
+                variance += w * w * (2.0 * mu[p] ** 2 + mu[p])
+        if variance > 0.0:
+            result[s] = total / np.sqrt(variance)
+    return result
