@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,12 +33,16 @@ SetOption = Annotated[
 
 USER_ERROR = 2
 
+MANY_FILES = {"evaluate": ("--detections", "--truth", "--oracle")}
+"""Options of a verb that take one file or several in a row, as the shell expands a pattern."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code (2 for an error the user can mend)."""
     show_logs()
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        result = app(args=arguments, standalone_mode=False)
+        result = app(args=spread(given), standalone_mode=False)
     except GemingaError as error:
         sys.stderr.write(f"error: {error}\n")
         return USER_ERROR
@@ -52,6 +57,22 @@ def main(arguments: list[str] | None = None) -> int:
             return int(error.exit_code)
         raise
     return result if isinstance(result, int) else 0
+
+
+def spread(arguments: list[str]) -> list[str]:
+    """Repeat an option of MANY_FILES in front of each of its files: ``--a 1 2`` is ``--a 1 --a 2``."""
+    options = MANY_FILES.get(arguments[0], ()) if arguments else ()
+    out: list[str] = []
+    current, files = "", 0
+    for word in arguments:
+        if word.startswith("-"):
+            name, _, value = word.partition("=")
+            current, files = (name if name in options else ""), int(bool(value))
+        elif current:
+            out += [current] if files else []
+            files += 1
+        out.append(word)
+    return out
 
 
 @config_app.command("show")
@@ -239,6 +260,88 @@ def detect_command(
     typer.echo(f"{len(catalog)} sources in {out / CATALOG_FILE}")
 
 
+Files = list[Path] | None
+
+
+class MatchingKind(StrEnum):
+    """How ``evaluate`` pairs detections with sources."""
+
+    ONE_TO_ONE = "one-to-one"
+    THESIS = "thesis"
+
+
+@app.command("evaluate")
+def evaluate_command(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML configuration: evaluate its run")
+    ] = None,
+    overrides: SetOption = None,
+    detections: Annotated[
+        Files, typer.Option(help="lists of detections, one file per sky (FITS, Parquet, CSV)")
+    ] = None,
+    truth: Annotated[
+        Files, typer.Option(help="true sources, one file per sky in the same order")
+    ] = None,
+    oracle: Annotated[
+        Files, typer.Option(help="detections of a search that knows the true background")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of tables and figures")] = None,
+    matching: Annotated[
+        MatchingKind | None,
+        typer.Option(help="one-to-one, or the thesis' own (default: one-to-one)"),
+    ] = None,
+    radius: Annotated[
+        float | None, typer.Option(help="match radius in degrees (default: 0.3)")
+    ] = None,
+    faintest: Annotated[
+        float | None, typer.Option(help="leave sources below this S1 out of the truth (default: 0)")
+    ] = None,
+    resamples: Annotated[
+        int | None, typer.Option(min=0, help="resamples of the bootstrap errors (default: 200)")
+    ] = None,
+) -> None:
+    """Measure completeness, purity, positions and calibration.
+
+    Either of a run (--config), or of any lists of detections (--detections, --truth, --out).
+    """
+    lists = {
+        "--detections": detections, "--truth": truth, "--oracle": oracle, "--out": out,
+        "--matching": matching, "--radius": radius, "--faintest": faintest,
+        "--resamples": resamples,
+    }  # fmt: skip
+    given = [name for name, value in lists.items() if value is not None and value != []]
+    if config is not None:
+        if given:
+            raise InputError(
+                given[0], "has no meaning with --config", "give a configuration or lists, not both"
+            )
+        from geminga.pipeline.stages import run_pipeline
+        from geminga.pipeline.verbs import VERBS
+
+        return run(load_config(config, overrides), VERBS["evaluate"][0], run_pipeline)
+    if overrides:
+        raise InputError("--set", "has no meaning without --config", "leave it out")
+    if not detections or not truth or out is None:
+        missing = [name for name in ("--detections", "--truth", "--out") if name not in given]
+        raise InputError(
+            ", ".join(missing) if given else "evaluate",
+            "is missing" if given else "nothing to evaluate",
+            "give --config FILE, or --detections FILE... --truth FILE... --out DIR",
+        )
+    from geminga.evaluation.yardstick import YardstickSettings
+    from geminga.pipeline.yardstick import measure_files
+
+    settings = YardstickSettings()
+    settings = replace(
+        settings,
+        matching=settings.matching if matching is None else matching.value,
+        match_radius_deg=settings.match_radius_deg if radius is None else radius,
+        resamples=settings.resamples if resamples is None else resamples,
+    )
+    text = measure_files(detections, truth, out, oracle or (), settings, faintest or 0.0)
+    typer.echo(text, nl=False)
+
+
 def _add_stage_verb(verb: str, stage: str | None, text: str) -> Callable[..., None]:
     def command(config: ConfigOption, overrides: SetOption = None) -> None:
         from geminga.pipeline.stages import run_pipeline
@@ -265,7 +368,8 @@ def _register() -> None:
 
     _add_stage_verb("run", None, "Run the whole pipeline: from skies to the report.")
     for verb, (stage, text) in VERBS.items():
-        _add_stage_verb(verb, stage, text)
+        if verb != "evaluate":  # which also takes lists
+            _add_stage_verb(verb, stage, text)
 
 
 _register()

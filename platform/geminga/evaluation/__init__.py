@@ -19,6 +19,8 @@ from geminga.evaluation.metrics import (
 )
 from geminga.evaluation.rates import Rate, RateArray, rate, rate_array
 from geminga.evaluation.summary import RunSummary, SearchSummary, run_summary, search_summary
+from geminga.evaluation.yardstick import YardstickSettings, measure_searches
+from geminga.evaluation.yardstick_results import Yardstick
 
 __all__ = [
     "ConfusionCounts",
@@ -33,6 +35,8 @@ __all__ = [
     "ScoreCurve",
     "SearchSummary",
     "WorkingPoint",
+    "Yardstick",
+    "YardstickSettings",
     "completeness_at_purity",
     "count_confusion",
     "count_matches",
@@ -41,6 +45,7 @@ __all__ = [
     "empty_counts",
     "empty_offsets",
     "localisation_error",
+    "measure_searches",
     "position_offsets",
     "rate",
     "rate_array",

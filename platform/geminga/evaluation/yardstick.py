@@ -96,7 +96,7 @@ class YardstickSettings:
         return [everything, (self.bright_s1, float("inf")), *pairwise(edges)]
 
 
-def yardstick(
+def measure_searches(
     searches: Mapping[str, Sequence[pd.DataFrame]],
     truth: Sequence[pd.DataFrame],
     settings: YardstickSettings | None = None,

@@ -9,7 +9,9 @@ from geminga.evaluation.summary import aligned
 from geminga.evaluation.yardstick_results import Compared, PartFigures, SearchFigures, Yardstick
 
 
-def text_table(result: Yardstick, purity: str = "0.9", crossing_purity: str = "0.95") -> str:
+def text_table(
+    result: Yardstick, purity: str = "0.9", crossing_purity: str = "0.95", full: bool = True
+) -> str:
     """Return the figures of all searches as text.
 
     Parameters
@@ -21,6 +23,8 @@ def text_table(result: Yardstick, purity: str = "0.9", crossing_purity: str = "0
         it was not measured.
     crossing_purity : str
         The same for the flux at which completeness crosses a level.
+    full : bool
+        Whether to list completeness by flux and TS, which takes most of the lines.
     """
     blocks = [
         [
@@ -35,7 +39,7 @@ def text_table(result: Yardstick, purity: str = "0.9", crossing_purity: str = "0
         _positions(result),
         _calibration(result),
     ]
-    for column, name in (("s1", "S1"), ("s10", "S10"), ("ts", "expected TS")):
+    for column, name in (("s1", "S1"), ("s10", "S10"), ("ts", "expected TS")) if full else ():
         blocks += _by(result, column, name, purity)
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
