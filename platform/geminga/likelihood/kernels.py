@@ -31,13 +31,13 @@ class PointKernels:
 
     Attributes
     ----------
-    values : tuple of Float32 (F, F, K_c, K_c), one per channel
+    values : tuple of Float32 (F_c, F_c, K_c, K_c), one per channel
         Indexed [phase along y, phase along x, row, column]; sums to the share of the PSF that
         the square holds.
     half_px : tuple of int
         K_c = 2 half_px + 1.
-    phases : int
-        F, phases per pixel and axis; odd, so that the middle one is the centre of a pixel.
+    phases : tuple of int
+        F_c, phases per pixel and axis; the middle one of an odd number is the pixel's centre.
     pixel_deg : tuple of float
         Pixel width of each channel, degrees on the tangent plane.
     index : float
@@ -46,14 +46,9 @@ class PointKernels:
 
     values: tuple[Float32, ...]
     half_px: tuple[int, ...]
-    phases: int
+    phases: tuple[int, ...]
     pixel_deg: tuple[float, ...]
     index: float
-
-    def centred(self, channel: int) -> Float32:
-        """Return the kernel (K_c, K_c) of a source at the centre of a pixel."""
-        middle = self.phases // 2
-        return np.asarray(self.values[channel][middle, middle])
 
 
 def make_kernels(
@@ -63,7 +58,7 @@ def make_kernels(
     index: float,
     containment: float = 0.98,
     max_radius_deg: float = 3.0,
-    phases: int = 1,
+    phases: int | Sequence[int] = 1,
 ) -> PointKernels:
     """Integrate the PSF of a photon index over the pixels around a source.
 
@@ -84,8 +79,9 @@ def make_kernels(
         The square reaches as far as the circle that holds this share of the photons, ...
     max_radius_deg : float
         ... or to this distance, if that is less.
-    phases : int
-        Places of the source per pixel and axis, odd.
+    phases : int or sequence of int (C,)
+        Places of the source per pixel and axis, for all or each of the channels; for TS maps see
+        `map_phases`.
 
     Raises
     ------
@@ -96,8 +92,11 @@ def make_kernels(
         raise InputError("likelihood.containment", f"{containment} is not in (0, 1)", "use 0.98")
     if max_radius_deg <= 0:
         raise InputError("likelihood.max_radius_deg", f"{max_radius_deg} is not above 0", "use 3")
-    if phases < 1 or phases % 2 == 0:
-        raise InputError("kernel phases", f"{phases} is not an odd number above 0", "use 1 or 5")
+    each = (phases,) * len(channels) if isinstance(phases, int) else tuple(phases)
+    if len(each) != len(channels) or min(each) < 1:
+        raise InputError(
+            "kernel phases", f"{phases} for {len(channels)} channels", "give one from 1 up for each"
+        )
     values, halves, widths = [], [], []
     for number, channel in enumerate(channels):
         pixel = size_deg / channel.pixels
@@ -105,12 +104,21 @@ def make_kernels(
         # Beyond the width of a patch there is no pixel to compare with.
         half = min(max(int(np.ceil(radius / pixel - 0.5)), 1), channel.pixels - 1)
         chord2, density, core = _profile(psf, number, index)
-        offset = (np.arange(phases) + 0.5) / phases - 0.5
+        offset = (np.arange(each[number]) + 0.5) / each[number] - 0.5
         kernel = _integrate(float(np.radians(pixel)), half, offset, chord2, density, core)
         values.append(kernel.astype(np.float32))
         halves.append(half)
         widths.append(pixel)
-    return PointKernels(tuple(values), tuple(halves), phases, tuple(widths), float(index))
+    return PointKernels(tuple(values), tuple(halves), each, tuple(widths), float(index))
+
+
+def map_phases(channels: Sequence[Channel]) -> tuple[int, ...]:
+    """Return the phases of kernels for TS maps: two for channels coarser than the finest.
+
+    Two places per pixel and axis follow the PSF of a channel whose core is about two pixels wide.
+    """
+    top = max(c.pixels for c in channels)
+    return tuple(1 if c.pixels == top else 2 for c in channels)
 
 
 def counts_per_flux(

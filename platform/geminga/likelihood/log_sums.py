@@ -54,6 +54,10 @@ def multiply_core(
     dx: Int64,
     factor: Float64,
     steps: int,
+    margin: int,
+    stride: int,
+    first_row: int,
+    first_column: int,
     product: Float64,
     total: Float64,
 ) -> None:
@@ -68,12 +72,18 @@ def multiply_core(
         m k of each offset, for every template and, fastest and rising, every m.
     steps : int
         Number of m per template.
-    product : Float64 (n, n, Q)
+    margin : int
+        Places up to this many pixels outside the image are summed too, g.
+    stride, first_row, first_column : int
+        Place (i, j) of the image with its margin is place (first_row + stride i, first_column +
+        stride j) of the results.
+    product : Float64 (N, N, Q), N = stride (n + 2 g)
         Running products, at least 1.
-    total : Float64 (n, n, Q)
+    total : Float64 (N, N, Q)
         Logarithms of the products that grew too long, and of pixels of many counts.
     """
     n, width = counts.shape[0], factor.shape[1]
+    end = n + 2 * margin
     one_pixel = np.empty(width)
     for row in range(n):
         for column in range(n):
@@ -85,9 +95,10 @@ def multiply_core(
             if whole != photons:
                 whole = 0
             for d in range(len(dy)):
-                y, x = row - dy[d], column - dx[d]
-                if y < 0 or y >= n or x < 0 or x >= n:
+                y, x = row - dy[d] + margin, column - dx[d] + margin
+                if y < 0 or y >= end or x < 0 or x >= end:
                     continue
+                y, x = first_row + stride * y, first_column + stride * x
                 if whole == 1:
                     for q in range(width):
                         product[y, x, q] *= 1.0 + inverse * factor[d, q]
@@ -114,8 +125,10 @@ def multiply_core(
 
 
 @compiled
-def tail_powers(counts: Float32, background: Float32, floor: float, powers: Float64) -> None:
-    """Write n (floor / b)^j for j = 1, 2, ... into the corner of padded images (J, N, N).
+def tail_powers(
+    counts: Float32, background: Float32, floor: float, margin: int, powers: Float64
+) -> None:
+    """Write n (floor / b)^j for j = 1, 2, ... into padded images (J, N, N), from (margin, margin).
 
     `floor` is the lowest background of a counted pixel, so that no power exceeds n.
     """
@@ -126,4 +139,4 @@ def tail_powers(counts: Float32, background: Float32, floor: float, powers: Floa
             ratio = floor / np.float64(background[row, column])
             for j in range(len(powers)):
                 photons *= ratio
-                powers[j, row, column] = photons
+                powers[j, row + margin, column + margin] = photons

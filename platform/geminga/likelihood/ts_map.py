@@ -8,13 +8,13 @@ pixels are evaluated at their own pixel centres and interpolated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import fft
 
-from geminga.arrays import Float32, Float64, Int8, Int64
+from geminga.arrays import Float32, Float64, Int8
 from geminga.compiled import compiled
 from geminga.config import LikelihoodConfig
 from geminga.errors import InputError
@@ -27,13 +27,14 @@ from geminga.likelihood.log_sums import (
     multiply_core,
     tail_powers,
 )
+from geminga.likelihood.map_plan import POWERS, Layout, MapPlan, Split, enlarge, map_plan
 
 LEAST_BACKGROUND = 1e-6
-POWERS = len(TAIL_COEFFICIENTS)
 _PRODUCT_NS = 0.3
-_TRANSFORM_NS = 100.0
+_FORWARD_NS, _BACKWARD_NS = 65.0, 30.0
 """Costs that decide how a channel is summed: a factor of a product; a pixel of a channel's
-transforms. Both ways give the same TS to the accuracy of the polynomial."""
+transforms, and of its spectra for one phase. Both ways give the same TS to the accuracy of the
+polynomial."""
 
 
 @dataclass(frozen=True)
@@ -53,81 +54,6 @@ class TsMaps:
     ts: Float32
     flux: Float32
     template: Int8
-
-
-@dataclass(frozen=True)
-class _Split:
-    """A channel's kernels, cut into a core and a tail.
-
-    Attributes
-    ----------
-    cut : float
-        Largest value of the tail.
-    dy, dx : Int64 (D,)
-        Offsets of the core's pixels.
-    core : Float64 (D, T)
-        Kernels there.
-    tail : complex (T, J, N, N // 2 + 1) or None
-        Conjugate transforms of (k / cut)^j; none if all is core.
-    """
-
-    cut: float
-    dy: Int64
-    dx: Int64
-    core: Float64
-    tail: np.ndarray | None
-
-
-@dataclass(eq=False)
-class _Plan:
-    """What all patches of the same kernels share.
-
-    Attributes
-    ----------
-    pixels : tuple of int (C,)
-    kernels : tuple of Float64 (T, K, K), one per channel
-    width : Float64 (T, C)
-        1 / sum k^2.
-    inside : Float64 (top, top, T, C)
-        Share of a source's photons that falls into the patch and its kernel.
-    sizes : dict of int to int
-        Padded size of the transforms for each number of pixels.
-    """
-
-    pixels: tuple[int, ...]
-    kernels: tuple[Float64, ...]
-    width: Float64
-    inside: Float64
-    sizes: dict[int, int]
-    splits: dict[tuple[int, int], _Split] = field(default_factory=dict)
-
-    def split(self, channel: int, cut: float) -> _Split:
-        """Return kernels cut at `cut` or the next lower of a few values; 0 for core alone."""
-        kernels = self.kernels[channel]
-        peak = float(kernels.max())
-        # Factors of two: a handful of cuts serves all patches.
-        level = int(np.floor(np.log2(cut / peak))) if cut > 0 else -99
-        level = max(min(level, 0), -99)
-        if (channel, level) not in self.splits:
-            self.splits[channel, level] = self._make(channel, peak * 2.0**level)
-        return self.splits[channel, level]
-
-    def _make(self, channel: int, cut: float) -> _Split:
-        kernels = self.kernels[channel]
-        half = kernels.shape[1] // 2
-        inner = kernels.max(axis=0) > cut
-        row, column = np.nonzero(inner)
-        core = np.ascontiguousarray(kernels[:, row, column].T)
-        tail = None
-        if not inner.all():
-            size = self.sizes[self.pixels[channel]]
-            padded = np.zeros((len(kernels), POWERS, size, size))
-            rest = np.where(inner, 0.0, kernels / cut)
-            place = np.arange(-half, half + 1) % size
-            for power in range(POWERS):
-                padded[:, power, place[:, None], place[None, :]] = rest ** (power + 1)
-            tail = np.conj(fft.rfft2(padded))
-        return _Split(cut, row - half, column - half, core, tail)
 
 
 def ts_maps(
@@ -164,8 +90,8 @@ def ts_maps(
         If shapes do not fit, counts are negative or not finite, or the background not finite.
     """
     _check(counts, background, kernels, counts_per_flux)
-    plan = _plan(tuple(kernels), tuple(image.shape[1] for image in counts))
-    top, patches = max(plan.pixels), len(counts[0])
+    plan = map_plan(tuple(kernels), tuple(image.shape[1] for image in counts))
+    top, patches = plan.top, len(counts[0])
     ts = np.zeros((patches, top, top), np.float32)
     flux = np.zeros((patches, top, top), np.float32)
     template = np.full((patches, top, top), -1, np.int8)
@@ -179,7 +105,7 @@ def ts_maps(
 
 
 def _patch(
-    plan: _Plan,
+    plan: MapPlan,
     counts: list[Float32],
     background: list[Float32],
     per_flux: Float64,
@@ -193,124 +119,149 @@ def _patch(
     fluxes = flux_ladder(ends[:, 0], ends[:, 1], plan.width, per_flux, top_ts)
     if not fluxes[:, -1].any():
         return
-    tails, cores = None, None
-    for n in sorted(set(plan.pixels)):
-        tail, core = _one_grid(plan, n, counts, background, fluxes, per_flux)
-        tails, cores = _sum(tails, tail, n), _sum(cores, core, n)
-    top = max(plan.pixels)
+    top = plan.top
     templates, steps = fluxes.shape
-    if tails is None:
-        tails = np.zeros((top, top, templates * POWERS))
-    if cores is None:
-        cores = np.zeros((top, top, templates * steps))
+    tails = _Sum(np.zeros((top, top, templates * POWERS)))
+    cores = _Sum(np.zeros((top, top, templates * steps)))
+    # From coarse to fine, so that each grid is enlarged once.
+    for grid in sorted({o.grid for o in plan.layouts}, key=lambda g: (g[0], -g[1])):
+        chosen = [c for c, o in enumerate(plan.layouts) if o.grid == grid]
+        tail, core = _one_grid(plan, chosen, counts, background, fluxes, per_flux)
+        tails.add(tail, grid[1])
+        cores.add(core, grid[1])
     expected = fluxes[:, -1:] * per_flux
     relative = fluxes / np.where(fluxes[:, -1:] > 0, fluxes[:, -1:], 1.0)
-    _maximise(tails, cores, plan.inside, expected, fluxes, relative, ts, flux, template)
+    _maximise(
+        tails.on_top(), cores.on_top(), plan.inside, expected, fluxes, relative, ts, flux, template
+    )
+
+
+class _Sum:
+    """A sum of maps on ever finer grids."""
+
+    def __init__(self, zeros: Float64) -> None:
+        self._top = zeros
+        self._maps: Float64 | None = None
+        self._margin = 0
+
+    def add(self, maps: Float64 | None, margin: int) -> None:
+        """Add maps with a margin, of a grid not coarser than those before."""
+        if maps is None:
+            return
+        if self._maps is not None:
+            if self._maps.shape != maps.shape:
+                enlarged = np.empty_like(maps)
+                enlarge(self._maps, self._margin, enlarged, margin)
+                self._maps = enlarged
+            maps = maps + self._maps
+        self._maps, self._margin = maps, margin
+
+    def on_top(self) -> Float64:
+        """Return the sum on the finest grid; zeros if nothing was added."""
+        if self._maps is None or self._maps.shape == self._top.shape:
+            return self._top if self._maps is None else self._maps
+        enlarge(self._maps, self._margin, self._top, 0)
+        return self._top
 
 
 def _one_grid(
-    plan: _Plan,
-    n: int,
+    plan: MapPlan,
+    chosen: list[int],
     counts: list[Float32],
     background: list[Float32],
     fluxes: Float64,
     per_flux: Float64,
 ) -> tuple[Float64 | None, Float64 | None]:
-    """Sum the channels of n pixels a side.
+    """Sum the channels whose places are the same.
 
     Returns
     -------
-    tail : Float64 (n, n, T * J) or None
-        Coefficients of (flux / last flux)^j.
-    core : Float64 (n, n, T * L) or None
+    tail : Float64 (N, N, T * J) or None
+        Coefficients of (flux / last flux)^j; N places with margin.
+    core : Float64 (N, N, T * L) or None
         sum n ln(1 + m k / b) over the cores, for every flux.
     """
     templates, steps = fluxes.shape
-    size = plan.sizes[n]
-    spectrum = None
+    places = plan.layouts[chosen[0]].places
+    spectra: dict[Layout, list[NDArray[np.complex128]]] = {}
     product = total = None
-    for c in (c for c in range(len(plan.pixels)) if plan.pixels[c] == n):
+    for c in chosen:
+        layout = plan.layouts[c]
+        phases = layout.phases
         seen = counts[c] > 0
         photons = int(np.count_nonzero(seen))
         most = float((fluxes[:, -1] * per_flux[:, c]).max())
         if photons == 0 or most <= 0.0:
             continue
         floor = float(background[c][seen].min())
-        split = plan.split(c, TAIL_LIMIT * floor / most)
-        all_pixels = plan.kernels[c].shape[1] ** 2
-        saved = photons * (all_pixels - len(split.dy)) * templates * steps * _PRODUCT_NS
-        if split.tail is None or saved < size**2 * _TRANSFORM_NS:
-            split = plan.split(c, 0.0)
-        if len(split.dy):
-            if product is None or total is None:
-                product = np.ones((n, n, templates * steps))
-                total = np.zeros_like(product)
-            factor = split.core[:, :, None] * (fluxes * per_flux[:, c, None])
-            factor = factor.reshape(len(split.dy), -1)
-            multiply_core(
-                counts[c], background[c], split.dy, split.dx, factor, steps, product, total
+        splits = plan.splits(c, TAIL_LIMIT * floor / most)
+        left = plan.kernels[c].shape[-1] ** 2 - len(splits[0].dy)
+        saved = photons * left * phases**2 * templates * steps * _PRODUCT_NS
+        if saved < layout.size**2 * (_FORWARD_NS + phases**2 * _BACKWARD_NS):
+            splits = plan.splits(c, 0.0)
+        parts = _tail_spectra(
+            splits, layout, counts[c], background[c], floor, fluxes[:, -1] * per_flux[:, c]
+        )
+        if parts:
+            # Channels of one layout are added before they are transformed back.
+            before = spectra.get(layout)
+            spectra[layout] = (
+                parts if before is None else [a + b for a, b in zip(before, parts, strict=True)]
             )
-        if split.tail is not None:
-            powers = np.zeros((POWERS, size, size))
-            tail_powers(counts[c], background[c], floor, powers)
-            weight = fluxes[:, -1] * per_flux[:, c] * split.cut / floor
-            weights = weight[:, None] ** np.arange(1, POWERS + 1)
-            part = fft.rfft2(powers) * split.tail * weights[:, :, None, None]
-            spectrum = part if spectrum is None else spectrum + part
-    tail = None
-    if spectrum is not None:
-        maps = fft.irfft2(spectrum, (size, size))[..., :n, :n]
-        maps = maps * TAIL_COEFFICIENTS[:, None, None]
-        tail = np.ascontiguousarray(maps.reshape(-1, n, n).transpose(1, 2, 0))
+        if any(len(split.dy) for split in splits) and (product is None or total is None):
+            product = np.ones((places, places, templates * steps))
+            total = np.zeros_like(product)
+        expected = fluxes * per_flux[:, c, None]
+        for number, split in enumerate(splits):
+            if product is None or total is None:
+                break
+            factor = (split.core[:, :, None] * expected).reshape(len(split.dy), -1)
+            place = layout.margin, phases, number // phases, number % phases
+            multiply_core(
+                counts[c], background[c], split.dy, split.dx, factor, steps, *place, product, total
+            )
     if product is not None and total is not None:
         add_logarithm(product.ravel(), 1.0, total.ravel())
+    if not spectra:
+        return None, total
+    tail = np.zeros((places, places, templates * POWERS))
+    for layout, parts in spectra.items():
+        phases, side = layout.phases, layout.side
+        for number, spectrum in enumerate(parts):
+            maps = fft.irfft2(spectrum, (layout.size, layout.size))[..., :side, :side]
+            maps *= TAIL_COEFFICIENTS[:, None, None]
+            flat = maps.reshape(-1, side, side).transpose(1, 2, 0)
+            tail[number // phases :: phases, number % phases :: phases] += flat
     return tail, total
 
 
-def _sum(coarse: Float64 | None, fine: Float64 | None, n: int) -> Float64 | None:
-    """Add maps (m, m, M), interpolated to n pixels a side, to maps (n, n, M)."""
-    if coarse is None:
-        return fine
-    enlarged = coarse
-    if coarse.shape[0] != n:
-        enlarged = np.empty((n, n, coarse.shape[2]))
-        enlarge(coarse, enlarged)
-    return enlarged if fine is None else enlarged + fine
+def _tail_spectra(
+    splits: list[Split],
+    layout: Layout,
+    counts: Float32,
+    background: Float32,
+    floor: float,
+    expected: Float64,
+) -> list[NDArray[np.complex128]]:
+    """Return transforms (T, J, N, N // 2 + 1) of the tail's powers for every phase; none if empty.
 
-
-@compiled
-def enlarge(coarse: Float64, fine: Float64) -> None:
-    """Interpolate maps (m, m, M) at the pixel centres of (n, n, M), n above m >= 4: cubic."""
-    m, n = coarse.shape[0], fine.shape[0]
-    start = np.empty(n, np.int64)
-    weight = np.empty((n, 4))
-    for i in range(n):
-        x = (i + 0.5) * m / n - 0.5
-        start[i] = min(max(int(np.floor(x)) - 1, 0), m - 4)
-        for a in range(4):
-            weight[i, a] = 1.0
-            for b in range(4):
-                if b != a:
-                    weight[i, a] *= (x - start[i] - b) / (a - b)
-    lines = np.empty((m, coarse.shape[2]))
-    for row in range(n):
-        for j in range(m):
-            for q in range(coarse.shape[2]):
-                lines[j, q] = (
-                    weight[row, 0] * coarse[start[row], j, q]
-                    + weight[row, 1] * coarse[start[row] + 1, j, q]
-                    + weight[row, 2] * coarse[start[row] + 2, j, q]
-                    + weight[row, 3] * coarse[start[row] + 3, j, q]
-                )
-        for column in range(n):
-            s = start[column]
-            for q in range(coarse.shape[2]):
-                fine[row, column, q] = (
-                    weight[column, 0] * lines[s, q]
-                    + weight[column, 1] * lines[s + 1, q]
-                    + weight[column, 2] * lines[s + 2, q]
-                    + weight[column, 3] * lines[s + 3, q]
-                )
+    `expected` (T,) are the counts at each template's last flux, `floor` the lowest background
+    of a counted pixel.
+    """
+    if all(split.tail is None for split in splits):
+        return []
+    powers = np.zeros((POWERS, layout.size, layout.size))
+    tail_powers(counts, background, floor, layout.margin, powers)
+    transform = fft.rfft2(powers)
+    weight = expected * splits[0].cut / floor
+    weights = weight[:, None] ** np.arange(1, POWERS + 1)
+    shape = len(expected), POWERS, *transform.shape[1:]
+    return [
+        np.zeros(shape, np.complex128)
+        if split.tail is None
+        else transform * split.tail * weights[:, :, None, None]
+        for split in splits
+    ]
 
 
 @compiled
@@ -364,49 +315,6 @@ def _maximise(
                     ts[row, column] = 2.0 * value
                     flux[row, column] = where
                     template[row, column] = t
-
-
-@lru_cache(maxsize=4)
-def _plan(kernels: tuple[PointKernels, ...], pixels: tuple[int, ...]) -> _Plan:
-    stacks = []
-    for c, n in enumerate(pixels):
-        half = min(max(k.half_px[c] for k in kernels), n - 1)
-        stack = np.zeros((len(kernels), 2 * half + 1, 2 * half + 1))
-        for t, kernel in enumerate(kernels):
-            inner = half - kernel.half_px[c]
-            end = 2 * half + 1 - inner
-            stack[t, inner:end, inner:end] = kernel.centred(c)
-        stacks.append(stack)
-    width = np.array([1.0 / (s**2).sum(axis=(1, 2)) for s in stacks]).T
-    sizes = {
-        n: fft.next_fast_len(
-            max(n + s.shape[1] // 2 for s, m in zip(stacks, pixels, strict=True) if m == n),
-            real=True,
-        )
-        for n in set(pixels)
-    }
-    top = max(pixels)
-    inside = np.zeros((top, top, len(kernels), len(pixels)))
-    for c, (n, stack) in enumerate(zip(pixels, stacks, strict=True)):
-        share = _inside(stack, n)
-        if n != top:
-            finer = np.empty((top, top, len(kernels)))
-            enlarge(share, finer)
-            share = finer
-        inside[..., c] = share
-    return _Plan(pixels, tuple(stacks), np.ascontiguousarray(width), inside, sizes)
-
-
-def _inside(stack: Float64, n: int) -> Float64:
-    """Return the sum of kernels (T, K, K) within an image of n pixels a side, (n, n, T)."""
-    half = stack.shape[1] // 2
-    sums = np.zeros((len(stack), stack.shape[1] + 1, stack.shape[1] + 1))
-    sums[:, 1:, 1:] = stack.cumsum(axis=1).cumsum(axis=2)
-    place = np.arange(n)
-    first = np.maximum(half - place, 0)
-    last = np.minimum(half + n - place, 2 * half + 1)
-    rows = sums[:, last] - sums[:, first]
-    return np.ascontiguousarray((rows[:, :, last] - rows[:, :, first]).transpose(1, 2, 0))
 
 
 def _check(
