@@ -16,6 +16,7 @@ from geminga.response import BandPsf, Response, YearShare
 from geminga.sky.detectability import local_ts
 from geminga.sky.emission.diffuse import DiffuseCounts
 from geminga.sky.emission.interstellar import draw_interstellar
+from geminga.sky.emission.texture import Texture, draw_texture
 from geminga.sky.populations.population import Population
 from geminga.sky.populations.sources import SourceSet, draw_sources
 from geminga.sky.spectra import differential
@@ -52,6 +53,8 @@ class Sky:
         ln of a smooth factor on the interstellar emission (RING, Galactic); empty for none.
     psf : BandPsf
     year_share : YearShare
+    texture : Texture
+        Fine structure of the interstellar emission; none by default and on test skies.
     """
 
     sky_id: int
@@ -67,6 +70,7 @@ class Sky:
     distortion: Float64
     psf: BandPsf
     year_share: YearShare
+    texture: Texture = field(default_factory=Texture)
     _kept: dict[int, Float64] = field(default_factory=dict, init=False, repr=False)
     _densities: dict[int, Float64] = field(default_factory=dict, init=False, repr=False)
 
@@ -90,6 +94,11 @@ class Sky:
         density = values.astype(np.float64) * self.diffuse_norm[row, channel]
         if component == INTERSTELLAR and len(self.distortion):
             density *= self._distortion_factor()
+        if component == INTERSTELLAR and self.texture.amplitude > 0:
+            whole = density.sum()
+            density *= self.texture.factor(self.psf, channel, self.diffuse.nside)
+            # The bright part of the sky holds few structures: their mean is not quite 1.
+            density *= whole / max(density.sum(), np.finfo(float).tiny)
         return np.asarray(density)
 
     def diffuse_density(self, channel: int) -> Float64:
@@ -148,8 +157,9 @@ def simulate_sky(
     """Draw the sources of a sky and compute what the telescope is expected to count.
 
     Training and validation skies draw an interstellar model, the normalisations of the diffuse
-    components and a smooth distortion of the interstellar one. Test skies take the model that
-    ``sky.test_interstellar`` names, as it is: a real search would know it no better.
+    components, and a smooth distortion and the fine structure of the interstellar one. Test
+    skies take the model that ``sky.test_interstellar`` names, as it is: a real search would know
+    it no better.
     """
     sources = draw_sources(population, config, sky_id)
     counts, index = expected_counts(sources.table, response)
@@ -173,6 +183,7 @@ def simulate_sky(
         distortion,
         response.psf,
         response.year_share,
+        draw_texture(config, sky_id),
     )
     return sky if least_ts is None else _without_faint(sky, least_ts)
 

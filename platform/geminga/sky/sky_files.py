@@ -12,6 +12,7 @@ from geminga.errors import InputError
 from geminga.files import atomic, read_parquet, write_parquet
 from geminga.response import Response
 from geminga.sky.emission.diffuse import DiffuseCounts
+from geminga.sky.emission.texture import Texture
 from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky
 from geminga.tables import TRUTH
@@ -41,6 +42,9 @@ def save_sky(folder: Path, sky: Sky) -> None:
                 interstellar_model=np.int64(sky.interstellar_model),
                 diffuse_norm=sky.diffuse_norm,
                 distortion=sky.distortion,
+                texture=np.float64(sky.texture.amplitude),
+                # As text: a root seed may have any number of bits.
+                texture_seed=np.array(str(sky.texture.seed)),
             )
 
 
@@ -63,6 +67,8 @@ def load_sky(folder: Path, config: Config, response: Response, diffuse: DiffuseC
         "interstellar_model",
         "diffuse_norm",
         "distortion",
+        "texture",
+        "texture_seed",
     )
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
@@ -93,4 +99,7 @@ def load_sky(folder: Path, config: Config, response: Response, diffuse: DiffuseC
         content["distortion"],
         response.psf,
         response.year_share,
+        Texture(
+            float(content["texture"]), int(content["texture_seed"].item()), int(content["sky_id"])
+        ),
     )
