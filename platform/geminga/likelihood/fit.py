@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from geminga.arrays import Bool, Float64
-from geminga.likelihood.amplitudes import fit_amplitudes, log_likelihood, normal_equations
+from geminga.likelihood.amplitudes import fit_amplitudes, log_ratio
+from geminga.likelihood.curvature import normal_equations
 from geminga.likelihood.local_problem import PatchData, Sources, patch_data, place_sources
 from geminga.likelihood.measure import PatchFit, measure
 from geminga.likelihood.positive import solve
@@ -100,9 +101,9 @@ def _climb(
 ) -> tuple[Sources, Bool]:
     """Step uphill until no source gains anything; return the sources and which came to rest."""
     mu = data.background + sources.images(data.layout)
-    height = log_likelihood(data.counts, mu) + _prior(sources.index, settings)
     damping = FIRST_DAMPING
     restless = sources.flux > 0.0
+    moving = restless
     for _ in range(settings.fit_iterations):
         gradient, fisher = normal_equations(
             data.counts,
@@ -128,8 +129,9 @@ def _climb(
                 return sources, _settled(sources, start, settings)
             trial = _step(data, sources, start, step * moving[:, None], fisher, settings)
             new_mu = data.background + trial.images(data.layout)
-            new = log_likelihood(data.counts, new_mu) + _prior(trial.index, settings)
-            if new > height:
+            gained = log_ratio(data.counts, new_mu, mu)
+            gained += _prior(trial.index, settings) - _prior(sources.index, settings)
+            if gained > 0.0:
                 rises = True
                 break
             sources.stamps.draw(sources.x_deg, sources.y_deg, sources.index, moving)
@@ -138,10 +140,9 @@ def _climb(
             break
         sources, mu = trial, new_mu
         damping = max(damping / 10.0, 1e-9)
-        if new - height < GAIN:
+        if gained < GAIN:
             return sources, _settled(sources, start, settings)
-        height = new
-    return sources, _settled(sources, start, settings) & ~restless
+    return sources, _settled(sources, start, settings) & ~moving
 
 
 def _settled(sources: Sources, start: tuple[Float64, Float64], settings: LikelihoodConfig) -> Bool:

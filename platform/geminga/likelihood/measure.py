@@ -8,15 +8,11 @@ import numpy as np
 
 from geminga.arrays import Bool, Float32, Float64, Int64
 from geminga.compiled import compiled
-from geminga.likelihood.amplitudes import (
-    fit_amplitudes,
-    overlap,
-    log_likelihood,
-    normal_equations,
-)
+from geminga.likelihood.amplitudes import fit_amplitudes, log_ratio, overlaps
 from geminga.likelihood.local_problem import PatchData, Sources
 from geminga.likelihood.positive import inverse
 from geminga.likelihood.stamps import Stamps, add_sources
+from geminga.likelihood.uncertainty import errors_of, half_lost, slope_and_curvature
 from geminga.sections import LikelihoodConfig
 
 NEIGHBOUR_DEG = 1.0
@@ -82,7 +78,7 @@ def measure(
     """Return all that is told of sources at their best fit."""
     image = sources.images(data.layout)
     mu = data.background + image
-    flux_error, index_error, covariance = _errors(data, sources, mu, settings)
+    flux_error, index_error, covariance = errors_of(data, sources, mu, settings)
     counts, counts_error = channel_counts(data, sources)
     share = data.spectra.band_share(sources.index, data.model.edges_mev)
     per_count = share / np.maximum(sources.per_flux, np.finfo(float).tiny)
@@ -116,59 +112,6 @@ def measure(
     )
 
 
-def _errors(
-    data: PatchData, sources: Sources, mu: Float64, settings: LikelihoodConfig
-) -> tuple[Float64, Float64, Float64]:
-    """Return errors of flux and index (m,) and covariances of position (m, 2, 2)."""
-    m = len(sources.flux)
-    shining = sources.flux > 0.0
-    stamps = sources.stamps
-    _, fisher = normal_equations(
-        data.counts,
-        mu,
-        stamps.values,
-        stamps.box,
-        stamps.begin,
-        sources.counts,
-        sources.slope,
-        data.layout,
-        shining,
-    )
-    diagonal = np.einsum("ii->i", fisher)
-    # No position or flux is less certain than this, so that the matrix has an inverse.
-    diagonal[0::4] += 1.0 / settings.fit_max_shift_deg**2
-    diagonal[1::4] += 1.0 / settings.fit_max_shift_deg**2
-    diagonal[2::4] += 1e-4
-    diagonal[3::4] += 1.0 / settings.fit_index_prior[1] ** 2
-    covariance = inverse(fisher) if m else fisher
-    variance = np.diagonal(covariance)
-    flux_error = sources.flux * np.sqrt(variance[2::4])
-    if not shining.all():
-        flux_error[~shining] = one_sided(data, sources, mu)[~shining]
-    at = 4 * np.arange(m)[:, None] + np.arange(2)
-    return (
-        flux_error,
-        np.sqrt(variance[3::4]),
-        covariance[at[:, :, None], at[:, None, :]].reshape(m, 2, 2),
-    )
-
-
-def one_sided(data: PatchData, sources: Sources, mu: Float64) -> Float64:
-    """Return the flux (m,) at which a source that is not there has lost 1/2 in lnL."""
-    stamps = sources.stamps
-    gradient, curvature = _slope_and_curvature(
-        data.counts, mu, stamps.values, stamps.box, stamps.begin, sources.per_flux, data.layout
-    )
-    return _half_lost(gradient, curvature)
-
-
-def _half_lost(gradient: Float64, curvature: Float64) -> Float64:
-    """Solve curvature e^2 / 2 - gradient e = 1 / 2 for e > 0, the gradient not positive."""
-    g = np.minimum(gradient, 0.0)
-    # The stable form: of no curvature, 1 / (2 |g|) is left.
-    return np.asarray(1.0 / np.maximum(-g + np.sqrt(g * g + curvature), 1e-300))
-
-
 def channel_counts(data: PatchData, sources: Sources) -> tuple[Float64, Float64]:
     """Fit the counts of all sources in each channel by itself; return them and errors (m, C)."""
     start = sources.counts
@@ -187,14 +130,14 @@ def channel_counts(data: PatchData, sources: Sources) -> tuple[Float64, Float64]
         fitted = fit_amplitudes(counts, base, stamps, unit, start[:, c], layout)
         mu = base.copy()
         add_sources(mu, stamps.values, stamps.box, stamps.begin, fitted[:, None], layout)
-        gradient, observed = _slope_and_curvature(
+        gradient, observed = slope_and_curvature(
             counts, mu, stamps.values, stamps.box, stamps.begin, unit, layout
         )
-        result[:, c], error[:, c] = fitted, _half_lost(gradient, observed)
+        result[:, c], error[:, c] = fitted, half_lost(gradient, observed)
         rows = np.flatnonzero(fitted > 0.0)
         if len(rows):
-            expected = _amplitude_matrix(
-                1.0 / mu, stamps.values, stamps.box[rows], stamps.begin[rows], layout
+            expected = overlaps(
+                1.0 / mu, stamps.values, stamps.box[rows], stamps.begin[rows], unit[rows], layout
             )
             error[rows, c] = np.sqrt(np.diagonal(inverse(expected)))
     return result, error
@@ -229,7 +172,7 @@ def source_ts(data: PatchData, sources: Sources, mu: Float64) -> Float64:
         without = flux[:, None] * sources.per_flux
         without[s] = 0.0
         add_sources(base, stamps.values, *part, without[rows], data.layout)
-        result[s] = 2.0 * (log_likelihood(data.counts, mu) - log_likelihood(data.counts, base))
+        result[s] = 2.0 * log_ratio(data.counts, mu, base)
     return np.maximum(result, 0.0)
 
 
@@ -255,47 +198,6 @@ def _ts_alone(
                 total -= own
                 at += 1
     return 2.0 * total
-
-
-@compiled
-def _slope_and_curvature(
-    counts: Float64,
-    mu: Float64,
-    values: Float64,
-    box: Int64,
-    begin: Int64,
-    per_unit: Float64,
-    layout: Int64,
-) -> tuple[Float64, Float64]:
-    """Return the slope and the observed curvature of lnL in each amplitude, (m,) each."""
-    slope, curvature = np.zeros(len(box)), np.zeros(len(box))
-    for s in range(len(box)):
-        for c in range(layout.shape[1]):
-            at = begin[s, c]
-            for row in range(box[s, c, 0], box[s, c, 1]):
-                start = layout[1, c] + row * layout[0, c]
-                for p in range(start + box[s, c, 2], start + box[s, c, 3]):
-                    v = per_unit[s, c] * values[0, at]
-                    slope[s] += (counts[p] / mu[p] - 1.0) * v
-                    curvature[s] += counts[p] * (v / mu[p]) ** 2
-                    at += 1
-    return slope, curvature
-
-
-@compiled
-def _amplitude_matrix(
-    weight: Float64, values: Float64, box: Int64, begin: Int64, layout: Int64
-) -> Float64:
-    """Return sums of weight times the images of every two sources, one channel, (m, m)."""
-    m = len(box)
-    unit = np.ones((m, layout.shape[1]))
-    result = np.empty((m, m))
-    for i in range(m):
-        for j in range(i + 1):
-            result[i, j] = overlap(weight, values, box, begin, unit, layout, i, j)
-            result[j, i] = result[i, j]
-        result[i, i] = result[i, i] * (1.0 + 1e-9) + 1e-12
-    return result
 
 
 @compiled

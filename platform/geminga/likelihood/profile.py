@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
-from geminga.likelihood.amplitudes import fit_amplitudes, log_likelihood
+from geminga.likelihood.amplitudes import fit_amplitudes, log_ratio
 from geminga.likelihood.local_problem import PatchData, patch_data, place_sources
 from geminga.likelihood.source_model import SourceModel, Spectra
 
@@ -87,5 +87,5 @@ def _at_index(data: PatchData, x: float, y: float, index: float, holds: float) -
         data.counts, data.background, source.stamps, per_flux, 0.0 * start, data.layout
     )
     mu = data.background + source.images(data.layout, flux[:, None] * per_flux)
-    gain = log_likelihood(data.counts, mu) - log_likelihood(data.counts, data.background)
+    gain = log_ratio(data.counts, mu, data.background)
     return PlaceTs(max(2.0 * gain, 0.0), float(flux[0]), index)
