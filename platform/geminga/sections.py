@@ -196,10 +196,16 @@ class LikelihoodConfig(Section):
         0.625, description="half the wavelength of the finest structure corrected"
     )
     background_norm_scatter: Positive = Field(
-        0.4, description="scatter of ln(norm) of the diffuse components of a patch"
+        0.25, description="scatter of ln(norm) of the diffuse components of a patch"
     )
     background_energy_scale: Positive = Field(
         10.0, description="ln of the ratio of energies over which the correction changes"
+    )
+    background_norm_energy_scale: Positive = Field(
+        5.0, description="the same for the norms"
+    )
+    background_scale_rounds: Count = Field(
+        1, description="how often the scatter of a patch is measured and the fit repeated"
     )
     background_mask_sigma: Positive = Field(
         3.0, description="pixels with an excess this high are no background"
@@ -220,6 +226,13 @@ class LikelihoodConfig(Section):
     )
     background_mask_rounds: Count = Field(
         2, description="how often excesses are left out and the background is fitted again"
+    )
+
+    search_separation_deg: Positive = Field(
+        0.2, description="a peak of a TS map is the highest within this radius"
+    )
+    search_mask_rounds: Count = Field(
+        1, description="background_mask_rounds once sources are known"
     )
 
 
@@ -279,13 +292,11 @@ class LocalisationConfig(Section):
     )
     significance_min_gev: Positive = 1.0
     wavelet_scales_deg: tuple[Positive, ...] = Field(
-        (0.4,),
+        (0.33, 0.5),
         min_length=1,
         description="scales of the Mexican hat in the lowest band used; smaller above, as the PSF",
     )
-    wavelet_threshold: Positive = Field(
-        3.0, description="sigma of a peak, and of what is masked when the background is measured"
-    )
+    wavelet_threshold: Positive = Field(3.0, description="sigma of a peak")
     wavelet_min_gev: Positive = Field(0.5, description="bands from here up are used; else all")
     batch_size: AtLeastOne = 32
 

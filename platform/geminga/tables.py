@@ -182,6 +182,27 @@ PATCH_DETECTIONS = Table(
 )
 """Detections in single patches, before stitching."""
 
+PATCH_SOURCES = Table(
+    "patch_sources",
+    (
+        Column("x_deg", "float64", "deg", "tangent-plane coordinate to the east"),
+        Column("y_deg", "float64", "deg", "tangent-plane coordinate to the north"),
+        *_POSITION,
+        Column("edge_deg", "float64", "deg", "distance to the nearest edge of the patch"),
+        Column("ts", "float64", "", "test statistic, neighbours refitted without the source"),
+        Column("flux", "float64", "cm-2 s-1", "photon flux 1-1000 GeV"),
+        Column("flux_error", "float64", "cm-2 s-1", "its error; an upper limit's where flux is 0"),
+        Column("index", "float64", "", "photon index"),
+        Column("index_error", "float64", "", "its error, the prior's width included"),
+        Column("cov_xx", "float64", "deg2", "variance of the position to the east"),
+        Column("cov_xy", "float64", "deg2", "covariance of the position"),
+        Column("cov_yy", "float64", "deg2", "variance of the position to the north"),
+        Column("goodness", "float64", "", "excess scatter of the pixels it shines in, sigma"),
+        Column("converged", "bool", "", "the fit came to rest"),
+    ),
+)
+"""Sources of one patch after a likelihood fit of all of them."""
+
 MATCHES = Table(
     "matches",
     (

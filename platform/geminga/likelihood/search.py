@@ -1,0 +1,229 @@
+"""Likelihood search of one patch: peaks of the TS map become sources, fitted with all others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from geminga.arrays import Float32, Float64
+from geminga.config import Config
+from geminga.geometry import from_plane, lon_lat, pixel_to_plane, to_plane, unit_vectors
+from geminga.likelihood.background import BackgroundPrior, background_prior, estimate_background
+from geminga.likelihood.diffuse_templates import Templates
+from geminga.likelihood.fit import fit_patch
+from geminga.likelihood.kernels import PointKernels, counts_per_flux, make_kernels
+from geminga.likelihood.local_problem import patch_data, place_sources
+from geminga.likelihood.measure import PatchFit
+from geminga.likelihood.peaks import local_maxima
+from geminga.likelihood.source_model import SourceModel, Spectra, make_source_model, make_spectra
+from geminga.likelihood.ts_map import TsMaps, ts_maps
+from geminga.response import Response
+from geminga.sections import LikelihoodConfig
+from geminga.tables import PATCH_SOURCES
+
+OUTSIDE_DEG = 4.0
+"""Known sources this far outside a patch still shine into it."""
+
+
+@dataclass(frozen=True, eq=False)
+class PatchSearch:
+    """What the search of any patch of a configuration needs; see `make_search`.
+
+    Attributes
+    ----------
+    response : Response
+    size_deg : float
+        Width of a patch.
+    settings : LikelihoodConfig
+    kernels : tuple of PointKernels (T,)
+        One per spectral template.
+    model : SourceModel
+    prior : BackgroundPrior
+    """
+
+    response: Response
+    size_deg: float
+    settings: LikelihoodConfig
+    kernels: tuple[PointKernels, ...]
+    model: SourceModel
+    prior: BackgroundPrior
+
+
+@dataclass(frozen=True, eq=False)
+class PatchResult:
+    """Outcome of a search of one patch.
+
+    Attributes
+    ----------
+    table : DataFrame
+        PATCH_SOURCES, the known sources first.
+    fit : PatchFit
+        Of the same rows.
+    background : tuple of Float32 (n_c, n_c)
+        Everything but the sources inside the patch.
+    maps : TsMaps
+        One patch: of what the known sources leave.
+    """
+
+    table: pd.DataFrame
+    fit: PatchFit
+    background: tuple[Float32, ...]
+    maps: TsMaps
+
+
+def make_search(config: Config, response: Response) -> PatchSearch:
+    """Tabulate templates and priors of a configuration, once for all its patches."""
+    settings, size = config.likelihood, config.patches.size_deg
+    kernels = tuple(
+        make_kernels(
+            response.psf,
+            response.channels,
+            size,
+            index,
+            settings.containment,
+            settings.max_radius_deg,
+        )
+        for index in settings.indices
+    )
+    return PatchSearch(
+        response,
+        size,
+        settings,
+        kernels,
+        make_source_model(response.psf, response.channels, size, settings.fit_index_limits),
+        background_prior(response, size, settings),
+    )
+
+
+def search_patch(
+    search: PatchSearch,
+    counts: Sequence[np.ndarray],
+    frame: Float64,
+    known: pd.DataFrame,
+    threshold: float,
+    templates: Templates | None = None,
+    background: Sequence[Float32] | None = None,
+) -> PatchResult:
+    """Find and fit the sources of a patch.
+
+    Parameters
+    ----------
+    search : PatchSearch
+    counts : sequence of arrays (n_c, n_c), one per channel
+        Photons.
+    frame : Float64 (3, 3)
+        Of the patch.
+    known : DataFrame
+        Sources found before, here and beyond the patch's edges: lon_deg, lat_deg, flux, index.
+    threshold : float
+        Least TS of a new source in the map.
+    templates : Templates, optional
+        Reference model of the diffuse emission in this patch (one patch), from which the
+        background is estimated.
+    background : sequence of Float32 (n_c, n_c), optional
+        Used instead if given: the oracle knows it.
+
+    Returns
+    -------
+    PatchResult
+        New sources may turn out below the threshold once neighbours are fitted.
+    """
+    settings = search.settings
+    half = search.size_deg / 2.0
+    near = _near(known, frame, np.sqrt(2.0) * half + OUTSIDE_DEG)
+    x, y = to_plane(frame, unit_vectors(near["lon_deg"].to_numpy(), near["lat_deg"].to_numpy()))
+    flux, index = near["flux"].to_numpy(), near["index"].to_numpy()
+    inside = (np.abs(x) < half) & (np.abs(y) < half)
+    centre = lon_lat(frame[0])
+    spectra = make_spectra(search.response, *centre, settings.fit_index_limits)
+    own = _images(search, spectra, x[inside], y[inside], flux[inside], index[inside])
+    beyond = _images(search, spectra, x[~inside], y[~inside], flux[~inside], index[~inside])
+    if background is None:
+        if templates is None:
+            raise ValueError("a search needs templates or a background")
+        sources = [(a + b)[None] for a, b in zip(own, beyond, strict=True)]
+        background = [
+            image[0]
+            for image in estimate_background(
+                [image[None] for image in counts],
+                templates,
+                search.prior,
+                sources_model=sources,
+                rounds=None if len(known) == 0 else settings.search_mask_rounds,
+            )
+        ]
+    beneath = tuple(
+        np.asarray(a + b, np.float32) for a, b in zip(background, beyond, strict=True)
+    )
+    per_flux = counts_per_flux(
+        search.response, search.response.channels, *map(np.atleast_1d, centre), settings.indices
+    )
+    maps = ts_maps(
+        [np.asarray(image, np.float32)[None] for image in counts],
+        [(a + b)[None].astype(np.float32) for a, b in zip(beneath, own, strict=True)],
+        search.kernels,
+        per_flux,
+        settings,
+    )
+    pixels = maps.ts.shape[1]
+    _, row, column, _ = local_maxima(
+        maps.ts.astype(np.float64), threshold, settings.search_separation_deg / search.size_deg * pixels
+    )
+    at = np.rint(row).astype(np.int64), np.rint(column).astype(np.int64)
+    fit = fit_patch(
+        counts,
+        beneath,
+        np.concatenate([x[inside], pixel_to_plane(column, pixels, search.size_deg)]),
+        np.concatenate([y[inside], pixel_to_plane(row, pixels, search.size_deg)]),
+        np.concatenate([flux[inside], maps.flux[0][at]]),
+        np.concatenate([index[inside], np.array(settings.indices)[maps.template[0][at]]]),
+        search.model,
+        spectra,
+        settings,
+    )
+    return PatchResult(_table(fit, frame, half), fit, beneath, maps)
+
+
+def _near(known: pd.DataFrame, frame: Float64, radius_deg: float) -> pd.DataFrame:
+    vectors = unit_vectors(known["lon_deg"].to_numpy(), known["lat_deg"].to_numpy())
+    return known[vectors @ frame[0] > np.cos(np.radians(radius_deg))]
+
+
+def _images(
+    search: PatchSearch, spectra: Spectra, x: Float64, y: Float64, flux: Float64, index: Float64
+) -> tuple[Float32, ...]:
+    """Return the expected counts of sources at given places, (n_c, n_c) per channel."""
+    pixels = search.model.pixels
+    empty = [np.zeros((n, n)) for n in pixels]
+    data = patch_data(empty, empty, search.model, spectra)
+    image = place_sources(data, x, y, flux, index).images(data.layout)
+    return tuple(
+        image[start : start + n * n].reshape(n, n).astype(np.float32) for n, start in data.layout.T
+    )
+
+
+def _table(fit: PatchFit, frame: Float64, half_deg: float) -> pd.DataFrame:
+    lon, lat = lon_lat(from_plane(frame, fit.x_deg, fit.y_deg))
+    covariance = fit.position_covariance
+    return PATCH_SOURCES.frame(
+        {
+            "x_deg": fit.x_deg,
+            "y_deg": fit.y_deg,
+            "lon_deg": lon,
+            "lat_deg": lat,
+            "edge_deg": half_deg - np.maximum(np.abs(fit.x_deg), np.abs(fit.y_deg)),
+            "ts": fit.ts,
+            "flux": fit.flux,
+            "flux_error": fit.flux_error,
+            "index": fit.index,
+            "index_error": fit.index_error,
+            "cov_xx": covariance[:, 0, 0],
+            "cov_xy": covariance[:, 0, 1],
+            "cov_yy": covariance[:, 1, 1],
+            "goodness": fit.goodness,
+            "converged": fit.converged,
+        }
+    )
