@@ -126,13 +126,13 @@ def test_the_score_grows_with_the_source_and_falls_with_the_background() -> None
 
 
 def test_of_several_scales_the_best_one_counts() -> None:
-    images = [i.astype(float) for i in counts(4, 2, [(0.0, 0.0, 300.0)])[1:]]
+    images = [i.astype(float) for i in counts(4, 2, [(0.0, 0.0, 40.0)])[1:]]
     of = {
         scales: wavelet_maps(
             images,
             BANDS[1:],
             SIZE,
-            SETTINGS.model_copy(update={"wavelet_scales_deg": scales, "wavelet_threshold": 50.0}),
+            SETTINGS.model_copy(update={"wavelet_scales_deg": scales}),
         )
         for scales in ((0.3,), (0.3, 0.6))
     }

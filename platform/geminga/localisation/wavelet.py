@@ -36,14 +36,17 @@ from geminga.localisation.tables import patch_detections
 
 _PATCHES_AT_ONCE = 32  # bounds the memory: about 80 MiB for six bands of 128 pixels
 
-_BACKGROUND_WIDTH = 2.5
-"""Width of the Gaussian of the background over the scale in the lowest band."""
+_BACKGROUND_WIDTH = 4.0
+"""Width of the Gaussian of the background over the smallest scale in the lowest band."""
 
 _MASK_RADIUS = 2.5
 """Radius around a found source left out of the background, over the same scale."""
 
 _ROUNDS = 3
 """Estimates of the background: one with every pixel, the others without the sources found."""
+
+_SURE = 5.0
+"""Sigma of a peak that is masked, and of the source that bands are weighted for."""
 
 _RESPONSE = 0.5
 """Transform of one photon, on average, at a source whose Gaussian point spread is as wide as a."""
@@ -165,14 +168,14 @@ def wavelet_maps(
             scales = smoothing_widths(bands, scale_deg)
             # A pixel is no narrower than the wavelet can be.
             scales_px = [max(a / p, 0.5) for a, p in zip(scales, pixel_deg, strict=True)]
-            counts = settings.wavelet_threshold**2
+            counts = _SURE**2
             # The first background still holds the sources: an error in proportion to it would
             # hide the brightest ones.
             error = _BACKGROUND_ERROR if round_ else 0.0
             found = _combined(images, backgrounds, scales_px, shares, counts, error, pixels)
             np.maximum(result, found, out=result)
         if round_ < _ROUNDS - 1:
-            patch, row, column, _ = local_maxima(result, settings.wavelet_threshold, radius_px)
+            patch, row, column, _ = local_maxima(result, _SURE, radius_px)
             free = mask_disks(free.shape, patch, row, column, _MASK_RADIUS * radius_px)
     return result
 
