@@ -11,7 +11,8 @@ import pandas as pd
 from geminga.arrays import Float32, Float64
 from geminga.config import Config
 from geminga.geometry import from_plane, lon_lat, pixel_to_plane, to_plane, unit_vectors
-from geminga.likelihood.background import BackgroundPrior, background_prior, estimate_background
+from geminga.likelihood.background import estimate_background
+from geminga.likelihood.background_prior import BackgroundPrior, background_prior
 from geminga.likelihood.diffuse_templates import Templates
 from geminga.likelihood.fit import fit_patch
 from geminga.likelihood.kernels import PointKernels, counts_per_flux, make_kernels
