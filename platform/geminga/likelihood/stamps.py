@@ -109,13 +109,6 @@ def _draw(
             continue
         xs, ys = x[s], y[s]
         q = 1.0 + xs * xs + ys * ys
-        # Offsets on the plane become offsets on the sphere through the root of the metric
-        # I / q - r r^T / q^2.
-        across, along = 1.0 / np.sqrt(q), 1.0 / q
-        bend = -across * along / (1.0 + across)  # (along - across) / (q - 1), finite at zero
-        mxx = across + bend * xs * xs
-        mxy = bend * xs * ys
-        myy = across + bend * ys * ys
         upper = min(low[s] + 1, near.shape[1] - 1)
         w = weight[s]
         for c in range(len(pixels)):
@@ -136,9 +129,10 @@ def _draw(
                     shrink = 1.0 / (1.0 + xp * xp + yp * yp)
                     area = step * step * shrink * np.sqrt(shrink)
                     dx, dy = xp - xs, yp - ys
-                    u = (mxx * dx + mxy * dy) / step
-                    v = (mxy * dx + myy * dy) / step
-                    if abs(u) < NEAR_PIXELS and abs(v) < NEAR_PIXELS:
+                    if abs(dx) < NEAR_PIXELS * step and abs(dy) < NEAR_PIXELS * step:
+                        mxx, mxy, myy = _metric_root(0.5 * (xs + xp), 0.5 * (ys + yp))
+                        u = (mxx * dx + mxy * dy) / step
+                        v = (mxy * dx + myy * dy) / step
                         value, du, dv = _cubic(table, abs(u) * SUBSTEPS, abs(v) * SUBSTEPS)
                         du *= -area * SUBSTEPS / step * (1.0 if u >= 0.0 else -1.0)
                         dv *= -area * SUBSTEPS / step * (1.0 if v >= 0.0 else -1.0)
@@ -154,6 +148,18 @@ def _draw(
                         values[1, at] = slope * (xp * norm - cosine * xs / q)
                         values[2, at] = slope * (yp * norm - cosine * ys / q)
                     at += 1
+
+
+@compiled
+def _metric_root(x: float, y: float) -> tuple[float, float, float]:
+    """Return the matrix (xx, xy, yy) that turns steps on the plane into steps on the sphere.
+
+    It is the root of the metric I / q - r r^T / q^2 of the plane, q = 1 + r^2; no step grows.
+    """
+    q = 1.0 + x * x + y * y
+    across, along = 1.0 / np.sqrt(q), 1.0 / q
+    bend = -across * along / (1.0 + across)  # (along - across) / r^2, finite at zero
+    return across + bend * x * x, bend * x * y, across + bend * y * y
 
 
 @compiled
