@@ -208,21 +208,18 @@ class LikelihoodConfig(Section):
         1, description="how often the scatter of a patch is measured and the fit repeated"
     )
     background_mask_sigma: Positive = Field(
-        3.0, description="pixels with an excess this high are no background"
+        3.0, description="pixels with an excess this significant are no background"
     )
     background_mask_excess: Fraction = Field(
         0.05, description="and this large a share of the background"
     )
     background_mask_widths: tuple[Positive, ...] = Field(
-        (0.5, 1.5),
+        (0.5, 2.0),
         min_length=1,
         description="widths of the Gaussians that excesses are sought with, in units of r68",
     )
-    background_first_stiffness: Positive = Field(
-        0.05, description="scatter in the first of several fits, before excesses are known, relative"
-    )
     background_first_excess: Fraction = Field(
-        0.3, description="least excess over the first of several fits, relative"
+        0.2, description="least share of an excess over the first fit, of norms alone"
     )
     background_mask_rounds: Count = Field(
         2, description="how often excesses are left out and the background is fitted again"

@@ -17,12 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from geminga.config import Config, load_config
-from geminga.likelihood.background import (
-    PSF_INDEX,
-    BackgroundPrior,
-    background_prior,
-    estimate_background,
-)
+from geminga.likelihood.background import estimate_background
+from geminga.likelihood.background_prior import PSF_INDEX, BackgroundPrior, background_prior
 from geminga.likelihood.diffuse_templates import Templates, diffuse_templates
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.render import diffuse_images, expected_images

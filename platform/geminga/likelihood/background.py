@@ -1,125 +1,37 @@
 """Expected counts of everything that is not a point source, estimated from the counts.
 
 A reference model of the diffuse emission is multiplied by a smooth factor that follows the
-counts, patch by patch: see `smooth_ratio`. What shines and is not yet known as a source would
-raise it; pixels with an excess are therefore left out in a second fit, and sources that are
+counts, patch by patch: see `smooth_ratio`. How far the factor strays from one is itself taken
+from the patch. What shines and is not yet known as a source would raise the result: pixels with
+an excess over a first, stiff fit are left out when the fit is repeated, and sources that are
 known enter with their expected counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from geminga.arrays import Bool, Float32, Float64
-from geminga.bands import edges_mev
+from geminga.compiled import compiled
 from geminga.errors import InputError
+from geminga.likelihood.background_prior import BackgroundPrior
 from geminga.likelihood.diffuse_templates import Templates
-from geminga.likelihood.excess import excess_mask, smoothing_kernel
-from geminga.likelihood.smooth_ratio import MAX_LN, cosine_modes, fit_field, synthesise
-from geminga.response import Response
-from geminga.sections import LikelihoodConfig
+from geminga.likelihood.excess import mark_excess
+from geminga.likelihood.field_modes import rebin, synthesise
+from geminga.likelihood.smooth_ratio import MAX_LN, fit_field
 
 MIN_COUNTS = 1e-6
 """A pixel's expected counts are never lower."""
-PSF_INDEX = 2.4
-NUGGET = 0.003
-"""Variance of what channels do not share, relative to the field: keeps matrices positive."""
-REFERENCE_WAVELENGTH_DEG = 20.0
-"""Wavelength of the mode whose scatter `background_scatter` is, in a patch of half that width."""
 NEWTON_STEPS = 8
 GRADIENT_STEPS = 12
-TOLERANCE = 1.0
-"""Fits end when -ln posterior changes by less: a mode is then known to about one sigma of all."""
-
-
-@dataclass(frozen=True, eq=False)
-class BackgroundPrior:
-    """What is expected of a patch before its counts are seen, the same for all patches.
-
-    Attributes
-    ----------
-    cells : int
-        The fit is made in cells x cells cells of a patch, which all channels share.
-    basis : Float64 (cells, k)
-        Cosine modes.
-    scatter : Float64 (C, k, k)
-        Prior standard deviation of each mode of the logarithmic factor; orthonormal modes.
-    mix, norm_mix : Float64 (C, C)
-        Cholesky factors of the covariance between channels: of the field, relative; of the
-        isotropic norms.
-    pixels : tuple of int (C,)
-    kernels : tuple of Float64, one per channel
-        One-dimensional Gaussians as wide as the PSF, for excesses.
-    settings : LikelihoodConfig
-    """
-
-    cells: int
-    basis: Float64
-    scatter: Float64
-    mix: Float64
-    norm_mix: Float64
-    pixels: tuple[int, ...]
-    kernels: tuple[Float64, ...]
-    settings: LikelihoodConfig
-
-
-def background_prior(
-    response: Response, size_deg: float, settings: LikelihoodConfig
-) -> BackgroundPrior:
-    """Return what `estimate_background` expects of the patches of a configuration.
-
-    The factor on the interstellar model has a falling spectrum: a mode of wavelength w has the
-    standard deviation ``background_scatter`` (w / 20 deg)^``background_slope``, as measured
-    between gll_iem_v07, GALPROP-based templates and the built-in model
-    (`tests/benchmarks/bench_background.py`). The PSF of a channel smooths it.
-
-    Parameters
-    ----------
-    response : Response
-    size_deg : float
-        Width of a patch.
-    settings : LikelihoodConfig
-        Its fields ``background_...``.
-    """
-    pixels = tuple(channel.pixels for channel in response.channels)
-    finest = settings.background_scale_deg
-    # Two cells a scale; pixels are a power of two, so that every channel fills cells evenly.
-    cells = min(2 ** int(np.ceil(np.log2(2.0 * size_deg / finest))), *pixels)
-    modes = int(min(max(np.ceil(size_deg / finest), 1), cells))
-    number = np.hypot(*np.meshgrid(np.arange(modes), np.arange(modes), indexing="ij"))
-    wavelength = 2.0 * size_deg / np.maximum(number, 1e-9)
-    relative = (wavelength / REFERENCE_WAVELENGTH_DEG) ** settings.background_slope
-    # Power per mode of an orthonormal cosine: the mean square over the patch times its cells,
-    # and a larger patch shares the same power among more modes.
-    share = REFERENCE_WAVELENGTH_DEG / 2.0 / size_deg
-    spectrum = settings.background_scatter * relative * share * cells
-    spectrum[0, 0] = settings.background_norm_scatter * cells
-    scatter = np.empty((len(pixels), modes, modes))
-    kernels = []
-    for c, n in enumerate(pixels):
-        r68 = response.psf.radius_of_containment(c, PSF_INDEX, 0.68)
-        window = response.psf.harmonic(c, PSF_INDEX, int(np.ceil(180.0 * modes * 1.5 / size_deg)))
-        # A wave of the plane with this wavelength has l = 360 deg / wavelength.
-        smoothing = np.interp(360.0 / wavelength, np.arange(len(window)), window / window[0])
-        scatter[c] = spectrum * np.maximum(smoothing, 0.0)
-        kernels.append(smoothing_kernel(settings.background_mask_width * r68 / size_deg * n, n))
-    ln_energy = np.log(edges_mev(response.channels)).mean(axis=1)
-    apart = (ln_energy[:, None] - ln_energy[None, :]) / settings.background_energy_scale
-    correlation = np.exp(-0.5 * apart**2) + NUGGET * np.eye(len(pixels))
-    mix = np.linalg.cholesky(correlation / (1.0 + NUGGET))
-    return BackgroundPrior(
-        cells,
-        cosine_modes(cells, modes),
-        scatter,
-        mix,
-        mix * settings.background_norm_scatter,
-        pixels,
-        tuple(kernels),
-        settings,
-    )
+TOLERANCE = 0.3
+"""Fits end when -ln posterior changes by less: far below the one half of a mode's own error."""
+SCALE_WEIGHT = 5.0
+"""Modes that the prior scatter counts for when the scatter of a patch is measured."""
+MIN_SCALE, MAX_SCALE = 0.1, 1.5
+"""Range of a patch's scatter relative to the prior's; what lies above it is sources."""
 
 
 def estimate_background(
@@ -147,9 +59,9 @@ def estimate_background(
     mask : sequence of bool arrays (P, n_c, n_c), optional
         True where pixels are left out of the fit.
     rounds : int, optional
-        How many times pixels with an excess above the result are left out and the fit is
-        repeated; ``background_mask_rounds`` by default. An excess is one above
-        `sources_model`.
+        How many times pixels with an excess above the result and `sources_model` are left out
+        and the fit is repeated; by default ``background_mask_rounds`` without `sources_model`
+        and 0 with it, when only what is too faint to be masked is left.
 
     Returns
     -------
@@ -172,108 +84,167 @@ def estimate_background(
     ):
         if images is not None:
             _check(name, images, counts, prior)
-    repeats = prior.settings.background_mask_rounds if rounds is None else rounds
+    if rounds is None:
+        rounds = prior.settings.background_mask_rounds if sources_model is None else 0
     result = tuple(np.empty(image.shape, dtype=np.float32) for image in counts)
     for patch in range(len(counts[0])):
-        _one_patch(patch, counts, templates, prior, sources_model, mask, repeats, result)
+        estimate = _Patch(patch, counts, templates, prior, sources_model, mask).estimate(rounds)
+        for image, values in zip(result, estimate, strict=True):
+            image[patch] = values
     return result
 
 
-def _one_patch(
-    patch: int,
-    counts: Sequence[np.ndarray],
-    templates: Templates,
-    prior: BackgroundPrior,
-    sources_model: Sequence[np.ndarray] | None,
-    mask: Sequence[Bool] | None,
-    repeats: int,
-    result: Sequence[Float32],
-) -> None:
-    channels = len(counts)
-    n = [np.asarray(image[patch], dtype=np.float64) for image in counts]
-    parts = [
-        [np.asarray(image[patch], dtype=np.float64) for image in images]
-        for images in (templates.interstellar, templates.isotropic)
-    ]
-    fixed = [np.zeros_like(image) for image in n]
-    for images in (templates.fixed, () if sources_model is None else sources_model):
-        for c, image in enumerate(images):
-            fixed[c] += image[patch]
-    kept = [np.ones(image.shape) for image in n]
-    if mask is not None:
-        kept = [1.0 - image[patch] for image in mask]
-    k = prior.basis.shape[1]
-    u, v = np.zeros((channels, k, k)), np.zeros(channels)
-    known = (
-        fixed
-        if sources_model is None
-        else [np.asarray(m[patch], np.float64) for m in sources_model]
-    )
-    for round_ in range(repeats + 1):
-        cells = [
-            np.stack(
-                [
-                    _rebin(image * keep, prior.cells)
-                    for image, keep in zip(images, kept, strict=True)
-                ]
-            )
-            for images in (n, *parts, fixed)
+class _Patch:
+    """The counts and templates of one patch, and what is known of it so far."""
+
+    def __init__(
+        self,
+        patch: int,
+        counts: Sequence[np.ndarray],
+        templates: Templates,
+        prior: BackgroundPrior,
+        sources_model: Sequence[np.ndarray] | None,
+        mask: Sequence[Bool] | None,
+    ) -> None:
+        self.prior = prior
+        self.counts = _images(counts, patch)
+        self.interstellar = _images(templates.interstellar, patch)
+        self.isotropic = _images(templates.isotropic, patch)
+        nothing = [np.zeros_like(image) for image in self.counts]
+        self.fixed = _images(templates.fixed, patch) or nothing
+        self.sources = nothing if sources_model is None else _images(sources_model, patch)
+        self.masked = (
+            [np.zeros(image.shape, dtype=np.bool_) for image in self.counts]
+            if mask is None
+            else [np.ascontiguousarray(image[patch]) for image in mask]
+        )
+        channels, k, _ = prior.scatter.shape
+        self.u, self.v = np.zeros((channels, k, k)), np.zeros(channels)
+        self.scale, self.determined = 1.0, 0.0
+
+    def estimate(self, rounds: int) -> list[Float64]:
+        """Return the background (n_c, n_c) of each channel."""
+        settings = self.prior.settings
+        ways = self.prior.smoothings if rounds else ()
+        found = [
+            [way(image) for way in each] for image, each in zip(self.counts, ways, strict=False)
         ]
-        if round_ == 0:
-            _start(cells, prior, u)
-        fit_field(
-            cells[0],
-            cells[1],
-            cells[2],
-            cells[3],
-            prior.basis,
-            prior.scatter,
-            prior.mix,
-            prior.norm_mix,
+        left_out = self.masked
+        for number in range(rounds):
+            first = number == 0
+            # Norms alone at first, or the fit would follow the sources.
+            self._bin(left_out)
+            self._fit(1 if first else None, start=first)
+            expected = self._background()
+            if not first:
+                self._rescale()
+            least = settings.background_first_excess if first else settings.background_mask_excess
+            left_out = [mask.copy() for mask in self.masked]
+            for c, out in enumerate(left_out):
+                whole = expected[c] + self.sources[c]
+                for way, smoothed in zip(ways[c], found[c], strict=True):
+                    mark_excess(
+                        smoothed, way(whole), way.kernel, settings.background_mask_sigma, least, out
+                    )
+        self._bin(left_out)
+        self._fit(start=rounds == 0)
+        for _ in range(settings.background_scale_rounds):
+            self._rescale()
+            self._fit()
+        return self._background()
+
+    def _bin(self, left_out: Sequence[Bool]) -> None:
+        """Sum what is not left out in the cells of the fit."""
+        size = self.prior.cells
+        self.cells = np.empty((4, len(self.counts), size, size))
+        fixed = [a + b for a, b in zip(self.fixed, self.sources, strict=True)]
+        for row, images in enumerate((self.counts, self.interstellar, self.isotropic, fixed)):
+            for c, image in enumerate(images):
+                rebin(image, left_out[c], self.cells[row, c])
+
+    def _fit(self, modes: int | None = None, start: bool = False) -> None:
+        """Fit the norms and the first modes, all by default, to the cells."""
+        if start:
+            self._start(self.cells.sum(axis=(2, 3)))
+        few = slice(0, modes)
+        u = np.ascontiguousarray(self.u[:, few, few])
+        self.determined = fit_field(
+            self.cells[0],
+            self.cells[1],
+            self.cells[2],
+            self.cells[3],
+            np.ascontiguousarray(self.prior.basis[:, few]),
+            np.ascontiguousarray(self._scatter()[:, few, few]),
+            self.prior.mix,
+            self.prior.norm_mix,
             u,
-            v,
+            self.v,
             NEWTON_STEPS,
             GRADIENT_STEPS,
             TOLERANCE,
         )
-        norms = np.exp(np.clip(prior.norm_mix @ v, -MAX_LN, MAX_LN))
-        modes = prior.scatter * np.einsum("cj,jab->cab", prior.mix, u)
-        for c in range(channels):
-            whole = parts[0][c] * _factor(prior, modes[c], prior.pixels[c]) + parts[1][c] * norms[c]
-            if templates.fixed:
-                whole += templates.fixed[c][patch]
-            result[c][patch] = np.maximum(whole, MIN_COUNTS)
-            if round_ < repeats:
-                expected = result[c][patch] + (0.0 if sources_model is None else known[c])
-                excess = excess_mask(
-                    n[c], expected, prior.kernels[c], prior.settings.background_mask_sigma
-                )
-                before = np.ones_like(n[c]) if mask is None else 1.0 - mask[c][patch]
-                kept[c] = before * ~excess
+        self.u[:, few, few] = u
+
+    def _start(self, sums: Float64) -> None:
+        """Start the constant modes where each channel's photons sum up to what is counted."""
+        counts, interstellar, isotropic, fixed = sums
+        ratio = (np.maximum(counts - fixed, 0.0) + 1.0) / (interstellar + isotropic + 1.0)
+        constant = np.clip(np.log(ratio), -MAX_LN / 2, MAX_LN / 2) * self.prior.cells
+        self.u[:, 0, 0] = np.linalg.solve(self.prior.mix[0], constant / self.prior.scatter[:, 0, 0])
+
+    def _scatter(self) -> Float64:
+        """Return the prior scatter of the modes (C, k, k) as far as it is known for the patch."""
+        scatter = self.prior.scatter * self.scale
+        scatter[:, 0, 0] = self.prior.scatter[:, 0, 0]
+        return scatter
+
+    def _rescale(self) -> None:
+        """Measure the scatter of all but the constant modes in the last fit.
+
+        The most probable scatter is that of the modes divided by the number of modes that the
+        counts determine (MacKay 1992); a few modes with the prior's scatter steady it.
+        """
+        power = np.sum(self.u**2) - np.sum(self.u[:, 0, 0] ** 2)
+        ratio = (self.scale**2 * power + SCALE_WEIGHT) / (self.determined + SCALE_WEIGHT)
+        scale = float(np.clip(np.sqrt(ratio), MIN_SCALE, MAX_SCALE))
+        constant = self.u[:, 0, 0].copy()
+        self.u *= self.scale / scale
+        self.u[:, 0, 0] = constant
+        self.scale = scale
+
+    def _background(self) -> list[Float64]:
+        """Return what the last fit says, in pixels."""
+        prior, scatter = self.prior, self._scatter()
+        result = []
+        for c, basis in enumerate(prior.fine):
+            modes = np.zeros_like(self.u[0])
+            for j in range(c + 1):
+                modes += prior.mix[1, c, j] * self.u[j]
+            modes[0, 0] = np.sum(prior.mix[0, c] * self.u[:, 0, 0])
+            norm = np.exp(np.clip(np.sum(prior.norm_mix[c] * self.v), -MAX_LN, MAX_LN))
+            image = np.empty_like(self.counts[c])
+            room = np.empty(basis.shape)
+            turned = np.ascontiguousarray(basis.T)
+            synthesise(basis, turned, modes * scatter[c], room, image)
+            _combine(image, self.interstellar[c], self.isotropic[c], float(norm), self.fixed[c])
+            result.append(image)
+        return result
 
 
-def _rebin(image: Float64, cells: int) -> Float64:
-    """Sum an image (n, n) into (cells, cells)."""
-    step = len(image) // cells
-    return np.asarray(image.reshape(cells, step, cells, step).sum(axis=(1, 3)))
+def _images(images: Sequence[np.ndarray], patch: int) -> list[Float64]:
+    return [np.ascontiguousarray(image[patch], dtype=np.float64) for image in images]
 
 
-def _start(cells: Sequence[Float64], prior: BackgroundPrior, u: Float64) -> None:
-    """Start the constant modes where each channel's photons sum up to what is counted."""
-    counts, interstellar, isotropic, fixed = (image.sum(axis=(1, 2)) for image in cells)
-    ratio = (np.maximum(counts - fixed, 0.0) + 1.0) / (interstellar + isotropic + 1.0)
-    constant = np.clip(np.log(ratio), -MAX_LN / 2, MAX_LN / 2) * prior.cells
-    u[:, 0, 0] = np.linalg.solve(prior.mix, constant / prior.scatter[:, 0, 0])
-
-
-def _factor(prior: BackgroundPrior, modes: Float64, pixels: int) -> Float64:
-    """Return exp of a field at the centres of pixels x pixels pixels."""
-    k = len(modes)
-    # Modes are orthonormal over the cells; in finer pixels they keep their height.
-    basis = cosine_modes(pixels, k) * np.sqrt(pixels / prior.cells)
-    field = np.empty((pixels, pixels))
-    synthesise(basis, np.ascontiguousarray(basis.T), modes, np.empty((pixels, k)), field)
-    return np.asarray(np.exp(np.clip(field, -MAX_LN, MAX_LN)))
+@compiled
+def _combine(
+    image: Float64, interstellar: Float64, isotropic: Float64, norm: float, fixed: Float64
+) -> None:
+    """Overwrite a field (n, n) with the background it makes of the templates."""
+    for i in range(len(image)):
+        for j in range(len(image)):
+            factor = np.exp(min(max(image[i, j], -MAX_LN), MAX_LN))
+            whole = factor * interstellar[i, j] + norm * isotropic[i, j] + fixed[i, j]
+            image[i, j] = max(whole, MIN_COUNTS)
 
 
 def _check(

@@ -20,89 +20,12 @@ import numpy as np
 
 from geminga.arrays import Float64
 from geminga.compiled import compiled
+from geminga.likelihood.field_modes import add_transposed, analyse, coefficients, synthesise
 
 MAX_LN = 6.0
 """|g| and |e| stay below this: a factor of 400."""
 TINY = 1e-9
 HALVINGS = 6
-
-
-def cosine_modes(cells: int, modes: int) -> Float64:
-    """Return orthonormal cosines at cell centres, shape (cells, modes)."""
-    place = (np.arange(cells) + 0.5) / cells
-    result = np.cos(np.pi * place[:, None] * np.arange(modes)) * np.sqrt(2.0 / cells)
-    result[:, 0] = np.sqrt(1.0 / cells)
-    return np.asarray(result)
-
-
-@compiled
-def synthesise(
-    basis: Float64, basis_t: Float64, modes: Float64, half: Float64, out: Float64
-) -> None:
-    """Write basis @ modes @ basis_t to out (n, n); half (n, k) is room to work."""
-    n, k = basis.shape
-    for i in range(n):
-        for b in range(k):
-            half[i, b] = 0.0
-        for a in range(k):
-            f = basis[i, a]
-            for b in range(k):
-                half[i, b] += f * modes[a, b]
-        for j in range(n):
-            out[i, j] = 0.0
-        for b in range(k):
-            f = half[i, b]
-            for j in range(n):
-                out[i, j] += f * basis_t[b, j]
-
-
-@compiled
-def analyse(basis: Float64, image: Float64, half: Float64, out: Float64) -> None:
-    """Write basis.T @ image @ basis to out (k, k); half (n, k) is room to work."""
-    n, k = basis.shape
-    for a in range(k):
-        for b in range(k):
-            out[a, b] = 0.0
-    for i in range(n):
-        for b in range(k):
-            half[i, b] = 0.0
-        for j in range(n):
-            f = image[i, j]
-            for b in range(k):
-                half[i, b] += f * basis[j, b]
-        for a in range(k):
-            f = basis[i, a]
-            for b in range(k):
-                out[a, b] += f * half[i, b]
-
-
-@compiled
-def _coefficients(scatter: Float64, mix: Float64, u: Float64, out: Float64) -> None:
-    """Write the modes (C, k, k) of every channel's field: scatter x (mix @ u)."""
-    channels, k, _ = u.shape
-    for c in range(channels):
-        for a in range(k):
-            for b in range(k):
-                out[c, a, b] = 0.0
-        for j in range(c + 1):
-            f = mix[c, j]
-            for a in range(k):
-                for b in range(k):
-                    out[c, a, b] += f * u[j, a, b]
-        for a in range(k):
-            for b in range(k):
-                out[c, a, b] *= scatter[c, a, b]
-
-
-@compiled
-def _add_transposed(scatter: Float64, mix: Float64, c: int, modes: Float64, out: Float64) -> None:
-    """Add to out (C, k, k) what channel c's modes (k, k) are to u."""
-    k = len(modes)
-    for j in range(c + 1):
-        f = mix[c, j]
-        for a in range(k):
-            for b in range(k):
-                out[j, a, b] += f * scatter[c, a, b] * modes[a, b]
 
 
 @compiled
@@ -158,7 +81,7 @@ def _hessian(
 ) -> None:
     """Write (1 + J^T diag(1 / mean) J) (u, v) to (out_u, out_v)."""
     channels, n, _ = mean.shape
-    _coefficients(scatter, mix, u, room)
+    coefficients(scatter, mix, u, room)
     out_u[:] = u
     out_v[:] = v
     for c in range(channels):
@@ -174,7 +97,7 @@ def _hessian(
                 image[i, j] = change * d_field[c, i, j]
                 back += change * d_norm[c, i, j]
         analyse(basis, image, half, modes)
-        _add_transposed(scatter, mix, c, modes, out_u)
+        add_transposed(scatter, mix, c, modes, out_u)
         for j in range(c + 1):
             out_v[j] += norm_mix[c, j] * back
 
@@ -207,13 +130,14 @@ def _inverses(scatter: Float64, mix: Float64, weight: Float64, out: Float64) -> 
     matrix = np.empty((channels, channels))
     for a in range(k):
         for b in range(k):
+            which = 0 if a == 0 and b == 0 else 1
             for m in range(channels):
                 for i in range(channels):
                     for j in range(channels):
                         total = 1.0 if i == j else 0.0
                         for c in range(max(i, j), channels):
                             part = scatter[c, a, b]
-                            total += mix[c, i] * mix[c, j] * part * part * weight[c]
+                            total += mix[which, c, i] * mix[which, c, j] * part * part * weight[c]
                         matrix[i, j] = total
                 column[:] = 0.0
                 column[m] = 1.0
@@ -255,7 +179,7 @@ def fit_field(
     newton_steps: int,
     gradient_steps: int,
     tolerance: float,
-) -> int:
+) -> float:
     """Find the most probable field of one patch; see the head of the file.
 
     Parameters
@@ -266,8 +190,9 @@ def fit_field(
         `cosine_modes`.
     scatter : Float64 (C, k, k)
         Prior standard deviation of the modes, PSF folded in.
-    mix : Float64 (C, C)
-        Lower triangle: Cholesky factor of the correlation of the field between channels.
+    mix : Float64 (2, C, C)
+        Lower triangles: Cholesky factors of the correlation between channels of the constant
+        mode and of all others.
     norm_mix : Float64 (C, C)
         The same for the isotropic norms, times their standard deviation.
     u, v : Float64 (C, k, k), (C,)
@@ -279,8 +204,9 @@ def fit_field(
 
     Returns
     -------
-    int
-        Gauss-Newton steps taken.
+    float
+        How many modes, the constant ones left out, the photons determine: the number of all less
+        the sum of their posterior variances, for flat weights (MacKay 1992, Neural Comput. 4, 415).
     """
     channels, n, _ = counts.shape
     k = basis.shape[1]
@@ -299,6 +225,8 @@ def fit_field(
     weight_v = np.empty(channels)
     norms = np.empty(channels)
     ones = np.ones((channels, 1, 1))
+    norm_mixes = np.zeros((2, channels, channels))
+    norm_mixes[0] = norm_mix
     r, z, p, q = np.empty_like(u), np.empty_like(u), np.empty_like(u), np.empty_like(u)
     rv, zv, pv, qv = np.empty_like(v), np.empty_like(v), np.empty_like(v), np.empty_like(v)
     x, xv = np.empty_like(u), np.empty_like(v)
@@ -312,7 +240,7 @@ def fit_field(
             if taken > 0:
                 trial[:] = u + step * x
                 trial_v[:] = v + step * xv
-            _coefficients(scatter, mix, trial, room)
+            coefficients(scatter, mix, trial, room)
             for c in range(channels):
                 synthesise(basis, basis_t, room[c], half, fields[c])
             for c in range(channels):
@@ -336,12 +264,12 @@ def fit_field(
                 break
             step *= 0.5
         if better > value:
-            return taken
+            break
         u[:] = trial
         v[:] = trial_v
         step = 1.0
         if value - better < tolerance or taken == newton_steps:
-            return taken
+            break
         value = better
         r[:] = -u
         rv[:] = -v
@@ -359,11 +287,11 @@ def fit_field(
             weight[c] = total / (n * n)
             weight_v[c] = total_v
             analyse(basis, image, half, modes)
-            _add_transposed(scatter, mix, c, modes, r)
+            add_transposed(scatter, mix, c, modes, r)
             for j in range(c + 1):
                 rv[j] += norm_mix[c, j] * back
         _inverses(scatter, mix, weight, inverse)
-        _inverses(ones, norm_mix, weight_v, inverse_v)
+        _inverses(ones, norm_mixes, weight_v, inverse_v)
         x[:] = 0.0
         xv[:] = 0.0
         _precondition(inverse, inverse_v[0, 0], r, rv, z, zv)
@@ -403,4 +331,10 @@ def fit_field(
             p[:] = z + (following / rho) * p
             pv[:] = zv + (following / rho) * pv
             rho = following
-    return newton_steps
+    determined = 0.0
+    for a in range(k):
+        for b in range(k):
+            for c in range(channels):
+                if a > 0 or b > 0:
+                    determined += 1.0 - inverse[a, b, c, c]
+    return determined
