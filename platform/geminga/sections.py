@@ -232,6 +232,16 @@ class LikelihoodConfig(Section):
         1, description="background_mask_rounds once sources are known"
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> LikelihoodConfig:
+        low, high = self.fit_index_limits
+        if not low < self.fit_index_prior[0] < high:
+            raise ValueError(
+                f"fit_index_limits {low:g} to {high:g} do not hold the mean of fit_index_prior, "
+                f"{self.fit_index_prior[0]:g}"
+            )
+        return self
+
 
 class MiunConfig(Section):
     """MIUN, the multi-input U-Net."""

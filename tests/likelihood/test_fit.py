@@ -341,3 +341,13 @@ def test_bad_arguments(patch: Patch) -> None:
     two = Spectra(patch.spectra.index, patch.spectra.coefficients[:, :2])
     with pytest.raises(ValueError, match="spectra of 2 channels, images of 4"):
         fit_patch(patch.background, patch.background, x, y, flux, x + 2, patch.model, two, SETTINGS)
+    wide = SETTINGS.model_copy(update={"fit_index_limits": (0.5, 5.0)})
+    with pytest.raises(ValueError, match=r"indices 1 to 5, fits from 0\.5 to 5"):
+        fit_patch(
+            patch.background, patch.background, x, y, flux, x, patch.model, patch.spectra, wide
+        )
+
+
+def test_index_limits_that_leave_the_prior_out() -> None:
+    with pytest.raises(ValueError, match="do not hold the mean of fit_index_prior"):
+        LikelihoodConfig(fit_index_limits=(3.0, 5.0))

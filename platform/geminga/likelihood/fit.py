@@ -72,10 +72,16 @@ def fit_patch(
     Raises
     ------
     ValueError
-        If shapes do not agree or numbers are not finite.
+        If shapes do not agree, numbers are not finite, or the spectra do not reach the limits
+        of the index.
     """
     data = patch_data(counts, background, model, spectra)
     low, high = settings.fit_index_limits
+    if low < spectra.index[0] - 1e-9 or high > spectra.index[-1] + 1e-9:
+        raise ValueError(
+            f"spectra for indices {spectra.index[0]:g} to {spectra.index[-1]:g}, "
+            f"fits from {low:g} to {high:g}"
+        )
     sources = place_sources(data, x_deg, y_deg, flux, np.clip(index, low, high))
     start = sources.x_deg, sources.y_deg
     converged = np.ones(len(sources.flux), np.bool_)
