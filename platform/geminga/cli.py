@@ -315,10 +315,11 @@ def evaluate_command(
             raise InputError(
                 given[0], "has no meaning with --config", "give a configuration or lists, not both"
             )
+        resolved = load_config(config, overrides)
         from geminga.pipeline.stages import run_pipeline
         from geminga.pipeline.verbs import VERBS
 
-        return run(load_config(config, overrides), VERBS["evaluate"][0], run_pipeline)
+        return run(resolved, VERBS["evaluate"][0], run_pipeline)
     if overrides:
         raise InputError("--set", "has no meaning without --config", "leave it out")
     if not detections or not truth or out is None:

@@ -48,6 +48,8 @@ class _Columns:
     def numbers(self, name: str, unit: str = "") -> Float64:
         """Return a column as numbers, in `unit` if one is asked for."""
         values = self.values[name]
+        if not values.size:  # a CSV file without rows does not say what its columns hold
+            return np.zeros(0)
         if values.ndim != 1 or values.dtype.kind not in "fiub":
             raise InputError(
                 self.where, f"column {name} holds {values.dtype} values", "give one number a row"

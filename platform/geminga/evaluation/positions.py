@@ -11,7 +11,7 @@ import pandas as pd
 from geminga.arrays import Float64, Int64
 from geminga.evaluation.bootstrap import Estimate, Units, bootstrap
 from geminga.evaluation.metrics import position_offsets
-from geminga.evaluation.ranked import Matching, ranked_match
+from geminga.evaluation.ranked import Matching, in_order, ranked_match
 
 COVARIANCE = ("cov_east_deg2", "cov_cross_deg2", "cov_north_deg2")
 """Columns of an error ellipse: covariance of the position, Galactic east and north."""
@@ -62,9 +62,8 @@ def _sky_pairs(
     radius_deg: float,
     matching: Matching,
 ) -> pd.DataFrame:
-    seen = seen.drop(columns="sky_id", errors="ignore")
-    true = true.drop(columns="sky_id", errors="ignore").reset_index(drop=True)
-    seen = seen[seen["score"].to_numpy(np.float64) >= cut].reset_index(drop=True)
+    seen, true = in_order(seen, "score"), in_order(true, "s1")
+    seen = seen[seen["score"].to_numpy(np.float64) >= cut]
     partner = ranked_match(seen, true, radius_deg, matching).partner
     source = np.flatnonzero(partner >= 0)
     pairs = pd.DataFrame({"source": source, "candidate": partner[source]})

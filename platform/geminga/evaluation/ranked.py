@@ -148,6 +148,26 @@ def _claims(near: NearPairs, score: Float64, order: Int64, sources: int) -> Rank
     return RankedMatch(is_true, is_duplicate, found_score, partner)
 
 
+def in_order(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the rows in an order of their own, without ``sky_id``.
+
+    By falling value of a column, then position: no figure depends on the order of a file, to the
+    last bit. Tables are paired by place, whatever they call their sky.
+
+    Raises
+    ------
+    InputError
+        If the column or a position is missing.
+    """
+    missing = [name for name in (column, "lon_deg", "lat_deg") if name not in frame.columns]
+    if missing:
+        where = "candidates" if column == "score" else "truth"
+        raise InputError(where, f"has no column {', '.join(missing)}", "add it")
+    lat, lon, value = (frame[n].to_numpy(np.float64) for n in ("lat_deg", "lon_deg", column))
+    frame = frame.drop(columns="sky_id", errors="ignore")
+    return frame.iloc[np.lexsort((lat, lon, -value))].reset_index(drop=True)
+
+
 @dataclass(frozen=True, eq=False)
 class RankedList:
     """One search on all its skies, matched; rows of all skies one after the other.
@@ -208,11 +228,7 @@ def ranked_list(
         )  # fmt: skip
     found, sources, left_out = [], [], 0
     for sky, (seen, true) in enumerate(zip(candidates, truth, strict=True)):
-        # The pairing by place is what counts here, not what the tables call their sky.
-        seen, true = (
-            frame.drop(columns="sky_id", errors="ignore").reset_index(drop=True)
-            for frame in (seen, true)
-        )
+        seen, true = in_order(seen, "score"), in_order(true, "s1")
         result = ranked_match(seen, true, radius_deg, matching)
         seen = seen.assign(sky=sky, is_true=result.is_true, is_duplicate=result.is_duplicate)
         if extended is not None:
