@@ -127,7 +127,8 @@ class _Patch:
         settings = self.prior.settings
         ways = self.prior.smoothings if rounds else ()
         found = [
-            [way(image) for way in each] for image, each in zip(self.counts, ways, strict=False)
+            [way(np.where(self.masked[c], 0.0, self.counts[c])) for way in each]
+            for c, each in enumerate(ways)
         ]
         left_out = self.masked
         for number in range(rounds):
@@ -141,7 +142,7 @@ class _Patch:
             least = settings.background_first_excess if first else settings.background_mask_excess
             left_out = [mask.copy() for mask in self.masked]
             for c, out in enumerate(left_out):
-                whole = expected[c] + self.sources[c]
+                whole = np.where(self.masked[c], 0.0, expected[c] + self.sources[c])
                 for way, smoothed in zip(ways[c], found[c], strict=True):
                     mark_excess(
                         smoothed, way(whole), way.kernel, settings.background_mask_sigma, least, out
@@ -258,6 +259,12 @@ def _check(
         wanted = (len(like), prior.pixels[c], prior.pixels[c])
         if image.shape != wanted:
             raise InputError(f"{name} of channel {c}", f"shape {image.shape}", f"must be {wanted}")
+        if (image.dtype == np.bool_) != (name == "mask"):
+            raise InputError(
+                f"{name} of channel {c}",
+                f"numbers of type {image.dtype}",
+                "a mask is of type bool, and nothing else is",
+            )
         if image.dtype != np.bool_ and not (np.isfinite(image).all() and (image >= 0).all()):
             raise InputError(
                 f"{name} of channel {c}", "negative or not finite", "give counts per pixel"
