@@ -11,6 +11,9 @@ STEP = 2.0
 """Ratio of neighbouring fluxes: the maximum is then found to 1 % of the TS; see `best_flux`."""
 LOWEST_TS = 2.0
 """Expected TS of the faintest flux, where the background is low."""
+HEADROOM = 2.0
+"""The last flux over that of the highest TS expected: a source at the edge, or beside another that
+is not in the background, has a lower TS for its flux."""
 MOST_STEPS = 12
 """Backgrounds that differ more within a patch get wider steps."""
 
@@ -29,7 +32,7 @@ def flux_ladder(
     per_flux : Float64 (T, C)
         Counts per unit of flux.
     top_ts : float
-        Expected TS of the last flux where the background is high.
+        Expected TS where the background is high of the last flux but for `HEADROOM`.
 
     Returns
     -------
@@ -40,7 +43,7 @@ def flux_ladder(
         [
             (
                 _flux_of_ts(low, width[t], per_flux[t], LOWEST_TS),
-                _flux_of_ts(high, width[t], per_flux[t], top_ts),
+                HEADROOM * _flux_of_ts(high, width[t], per_flux[t], top_ts),
             )
             for t in range(len(per_flux))
         ]
@@ -96,17 +99,15 @@ def best_flux(fluxes: Float64, values: Float64) -> tuple[float, float]:
     A cubic in the square root of the flux through the highest point, its neighbours and the
     next one is maximised; flux 0 counts as a point. Steps of a factor of two: off by less than
     1 % of the maximum for Poisson sums between few photons on no background and many on much.
-    Above the last flux nothing is known and the last one is returned.
+    Nothing is known above the last flux: it is returned if the values still rise there.
     """
     count = len(fluxes)
     top = 0
     for i in range(1, count):
         if values[i] > values[top]:
             top = i
-    if top == count - 1:
-        return (fluxes[top], values[top]) if values[top] > 0.0 else (0.0, 0.0)
     # Point 0 is flux 0, so that the highest is point top + 1 of count + 1.
-    first = min(max(top, 0), count - 3) if count >= 3 else 0
+    first = min(top, count - 3) if count >= 3 else 0
     points = 4 if count >= 3 else 3
     x = np.zeros(4)
     y = np.zeros(4)
@@ -128,7 +129,7 @@ def best_flux(fluxes: Float64, values: Float64) -> tuple[float, float]:
     if inner >= 0.0:
         root = np.sqrt(inner)
         z = 2.0 * c / (root - b) if b < 0.0 else (-b - root) / (2.0 * a if a != 0.0 else 1.0)
-        if low <= z <= np.sqrt(fluxes[top + 1]):
+        if low <= z <= np.sqrt(fluxes[min(top + 1, count - 1)]):
             value = _newton(x, y, points, z)
             if value > max(values[top], 0.0):
                 return z * z, value

@@ -14,14 +14,15 @@ import numpy as np
 from geminga.arrays import Float32, Float64, Int64
 from geminga.compiled import compiled
 
-TAIL_LIMIT = 1.0
+TAIL_LIMIT = 2.0
 """Largest m k / b that the polynomial is used for."""
-TAIL_COEFFICIENTS = np.array([1.0, -0.49818123, 0.29271821, -0.1032045])
-"""ln(1 + u) = sum a_j u^j for 0 <= u <= 1 with an error below 0.0018 u^2: the minimax
-approximation of (u - ln(1 + u)) / u^2. A TS, of the order of sum n u^2, is off by 0.4 % at most."""
-MOST_PRODUCTS = 6
+TAIL_COEFFICIENTS = np.array([1.0, -0.49848892, 0.30110524, -0.13434664, 0.02622824])
+"""ln(1 + u) = sum a_j u^j for 0 <= u <= 2 with an error below 0.0015 u^2: the minimax
+approximation of (u - ln(1 + u)) / u^2. A TS, of the order of sum n u^2, is off by 0.3 % at most."""
+MOST_PRODUCTS = 1000
 """Pixels of more counts, or of a fraction of one, add their logarithm instead of a product."""
 _FLUSH = 1e150
+_LN_FLUSH = 345.0
 _ONE_BITS = np.int64(1023 << 52)
 _MANTISSA = np.int64((1 << 52) - 1)
 
@@ -84,7 +85,9 @@ def multiply_core(
     """
     n, width = counts.shape[0], factor.shape[1]
     end = n + 2 * margin
-    one_pixel = np.empty(width)
+    largest = factor.max() if factor.size else 0.0
+    base = np.empty(width)
+    power = np.empty(width)
     for row in range(n):
         for column in range(n):
             photons = counts[row, column]
@@ -92,28 +95,35 @@ def multiply_core(
                 continue
             inverse = 1.0 / np.float64(background[row, column])
             whole = int(photons) if photons <= MOST_PRODUCTS else 0
-            if whole != photons:
+            if whole != photons or whole * np.log1p(inverse * largest) > _LN_FLUSH:
                 whole = 0
             for d in range(len(dy)):
                 y, x = row - dy[d] + margin, column - dx[d] + margin
                 if y < 0 or y >= end or x < 0 or x >= end:
                     continue
                 y, x = first_row + stride * y, first_column + stride * x
+                # Written out here: a slice for a function to work on costs more than the work.
                 if whole == 1:
                     for q in range(width):
                         product[y, x, q] *= 1.0 + inverse * factor[d, q]
-                elif whole > 1:
-                    for q in range(width):
-                        one = 1.0 + inverse * factor[d, q]
-                        power = one * one
-                        for _ in range(whole - 2):
-                            power *= one
-                        product[y, x, q] *= power
                 else:
                     for q in range(width):
-                        one_pixel[q] = 1.0 + inverse * factor[d, q]
-                    add_logarithm(one_pixel, photons, total[y, x])
-                    continue
+                        base[q] = 1.0 + inverse * factor[d, q]
+                    if whole == 0:
+                        add_logarithm(base, photons, total[y, x])
+                        continue
+                    for q in range(width):
+                        power[q] = base[q] if whole % 2 == 1 else 1.0
+                    left = whole // 2
+                    while left > 0:
+                        for q in range(width):
+                            base[q] *= base[q]
+                        if left % 2 == 1:
+                            for q in range(width):
+                                power[q] *= base[q]
+                        left //= 2
+                    for q in range(width):
+                        product[y, x, q] *= power[q]
                 # The last flux of every template has its largest product.
                 longest = 0.0
                 for q in range(steps - 1, width, steps):
