@@ -206,15 +206,14 @@ def read_inputs(config: Config, model: Model, files: Sequence[PhotonFile]) -> In
         observed = ObservedConfig(events=names, event_class_bits=(bit,) if has_class else ())
         photons, coverage = read_events(paths, observed, config), _of_regions(files)
     coverage = coverage & exposure_covered(response.exposures)
-    if len(photons):
-        seen = photons_covered(photons)
-        if not seen.whole and (coverage & seen).share < coverage.share:
-            _LOG.info(
-                "%.1f %% of the sky holds no photon at all where others have many: taken as not "
-                "observed",
-                100 * (coverage.share - (coverage & seen).share),
-            )
-            coverage = coverage & seen
+    seen = photons_covered(photons, coverage)
+    if seen.share < coverage.share:
+        _LOG.warning(
+            "%.2g %% of the sky holds no photon at all where the rest has many: taken as not "
+            "observed",
+            100 * (coverage.share - seen.share),
+        )
+    coverage = seen
     return Inputs(photons, coverage, config, response)
 
 

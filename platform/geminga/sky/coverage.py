@@ -162,13 +162,13 @@ def exposure_covered(exposures: Sequence[Exposure]) -> Coverage:
     return Coverage(cells)
 
 
-def photons_covered(photons: Photons) -> Coverage:
-    """Return the sky less cells without photons where others of their size have many.
+def photons_covered(photons: Photons, known: Coverage) -> Coverage:
+    """Return a coverage less cells without photons where others of their size have many.
 
     An event list cut to a region need not say so, nor a map that is zero outside. The cells are
     the finest of 0.9 to 15 deg that hold a median of 50 photons where they hold any: all channels
-    added, the chance that an observed one is empty is nil even at a fifth of the median. All of
-    the sky if photons are too few to tell.
+    added, the chance that an observed one is empty is nil even at a fifth of the median. Cells at
+    the border of `known` stay as they are, and so does all of it if photons are too few to tell.
     """
     finest = _EMPTY_ORDERS[0]
     counts = np.zeros(12 << 2 * finest, dtype=np.int64)
@@ -182,8 +182,10 @@ def photons_covered(photons: Photons) -> Coverage:
         if filled.any() and np.median(here[filled]) >= _TYPICAL_PHOTONS:
             if filled.mean() * 41253.0 < _LEAST_AREA_DEG2:
                 break
-            return Coverage(np.repeat(filled, NPIX // len(filled)))
-    return whole_sky()
+            cells = known.cells.reshape(len(here), -1)
+            empty = ~filled & cells.all(axis=1)
+            return Coverage((cells & ~empty[:, None]).reshape(-1))
+    return known
 
 
 def _cell_centres() -> Iterator[tuple[slice, Float64]]:
