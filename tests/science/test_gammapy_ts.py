@@ -75,7 +75,8 @@ class Patch:
 @pytest.fixture(scope="module")
 def config(thesis: Config) -> Config:
     bands = tuple(b.model_copy(update={"pixels": PIXELS}) for b in thesis.bands)
-    return thesis.model_copy(update={"bands": bands})
+    sky = thesis.sky.model_copy(update={"diffuse_nside": 64})
+    return thesis.model_copy(update={"bands": bands, "sky": sky})
 
 
 @pytest.fixture(scope="module")
@@ -262,10 +263,8 @@ def compare(patches: list[Patch], make_sky: MakeSky, response: Response, psf: PS
 def test_two_places(
     make_sky: MakeSky, response: Response, diffuse: DiffuseCounts, psf: PSFMap
 ) -> None:
-    patches = [
-        observe(make_sky, diffuse, centre, number)
-        for number, centre in enumerate([(30.0, 65.0), (78.0, 0.3)])
-    ]
+    centres = [(30.0, 65.0), (78.0, 0.3)]
+    patches = [observe(make_sky, diffuse, centre, n) for n, centre in enumerate(centres)]
     compare(patches, make_sky, response, psf)
 
 
