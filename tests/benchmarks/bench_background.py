@@ -4,7 +4,9 @@ Run ``OMP_NUM_THREADS=1 python tests/benchmarks/bench_background.py``. Validatio
 configuration are drawn with an interstellar model that the estimate does not know (or does),
 photons are drawn in every few patches, and the estimate is compared with the true expected
 counts in blocks as large as the disk of radius r68 of a channel. Each figure is the rms of
-estimate / truth - 1 over the blocks in percent, with the mean beside it. Needs the LAT files.
+estimate / truth - 1 over the blocks in percent, the mean of the same, and the rms of
+(estimate - truth) / sqrt(truth), the error in units of the block's own Poisson noise. Needs the
+LAT files.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import healpy
 import numpy as np
 
 from geminga.config import Config, load_config
@@ -24,8 +27,10 @@ from geminga.patches.grid import grid_for_sky
 from geminga.patches.render import diffuse_images, expected_images
 from geminga.response import Response, build_response
 from geminga.seeds import Split, sky_id
+from geminga.sky.detectability import local_ts
 from geminga.sky.emission.diffuse import DiffuseCounts, diffuse_counts
 from geminga.sky.populations.population import load_population
+from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky, simulate_sky
 
 EXPOSURE = "exposure/exposure_2to20GeV_UCV_PSF3_573w_nside128.npy.gz"
@@ -59,22 +64,49 @@ class Scene:
             diffuse_images(sky.diffuse_density(c), self.frames, self.size, channel.pixels)
             for c, channel in enumerate(response.channels)
         )
-        whole = expected_images(sky, self.frames, self.size)
-        self.sources: Images = tuple(
-            np.maximum(a - b, 0.0) for a, b in zip(whole, self.background, strict=True)
+        ts = expected_ts(sky)
+        self.sources, self.found, self.bright = (
+            self.images(with_sources(sky, ts >= least)) for least in (0.0, 16.0, 100.0)
         )
         rng = np.random.default_rng(sky.sky_id)
         draw = (lambda x: x) if exact else rng.poisson
         self.photons = tuple(draw(image) for image in self.background)
         self.shining = tuple(n + draw(s) for n, s in zip(self.photons, self.sources, strict=True))
 
+    def images(self, sky: Sky) -> Images:
+        """Return the expected counts of a sky's sources."""
+        whole = expected_images(sky, self.frames, self.size)
+        return tuple(np.maximum(a - b, 0.0) for a, b in zip(whole, self.background, strict=True))
 
-def block_errors(estimate: np.ndarray, truth: np.ndarray, side: int) -> np.ndarray:
-    """Return estimate / truth - 1 in blocks of side x side pixels, shape (patches, blocks)."""
-    n = truth.shape[1] // side * side
-    shape = (len(truth), n // side, side, n // side, side)
-    a, b = (x[:, :n, :n].reshape(shape).sum(axis=(2, 4), dtype=float) for x in (estimate, truth))
-    return np.asarray((a / b - 1.0).reshape(len(truth), -1))
+
+def expected_ts(sky: Sky) -> np.ndarray:
+    """Return the expected TS of every source on the diffuse emission."""
+    lon, lat = (sky.sources.table[name].to_numpy() for name in ("lon_deg", "lat_deg"))
+    beneath = [
+        healpy.get_interp_val(sky.diffuse_density(c), lon, lat, lonlat=True)
+        for c in range(len(sky.channels))
+    ]
+    return local_ts(sky.psf, sky.source_counts, sky.source_psf_index, np.stack(beneath, axis=1))
+
+
+def with_sources(sky: Sky, kept: np.ndarray) -> Sky:
+    """Return the sky with some of its sources."""
+    sources = SourceSet(sky.sources.table[kept].reset_index(drop=True), sky.sources.yearly[kept])
+    return replace(
+        sky,
+        sources=sources,
+        source_counts=sky.source_counts[kept],
+        source_psf_index=sky.source_psf_index[kept],
+        shares=sky.shares[kept],
+    )
+
+
+def blocks_of(images: np.ndarray, side: int) -> np.ndarray:
+    """Return sums in blocks of side x side pixels, shape (patches, blocks)."""
+    n = images.shape[1] // side * side
+    shape = (len(images), n // side, side, n // side, side)
+    whole = images[:, :n, :n].reshape(shape).sum(axis=(2, 4), dtype=float)
+    return np.asarray(whole.reshape(len(images), -1))
 
 
 def sides(response: Response, size_deg: float) -> list[int]:
@@ -94,19 +126,25 @@ def sides(response: Response, size_deg: float) -> list[int]:
 
 
 def report(title: str, estimates: list[Images], scenes: list[Scene], blocks: list[int]) -> None:
-    """Print rms (mean) in percent of every latitude class and channel."""
+    """Print the three figures of every latitude class and channel."""
     for name, (low, high) in LATITUDES.items():
         cells = []
         for c, side in enumerate(blocks):
-            errors = np.concatenate(
-                [
-                    block_errors(e[c], s.background[c], side)[
-                        (np.abs(s.lat) >= low) & (np.abs(s.lat) < high)
-                    ].ravel()
-                    for e, s in zip(estimates, scenes, strict=True)
-                ]
+            found, truth = (
+                np.concatenate(
+                    [
+                        blocks_of(image, side)[(np.abs(s.lat) >= low) & (np.abs(s.lat) < high)]
+                        for image, s in zip(images, scenes, strict=True)
+                    ]
+                )
+                for images in (
+                    [estimate[c] for estimate in estimates],
+                    [s.background[c] for s in scenes],
+                )
             )
-            cells.append(f"{100 * np.sqrt(np.mean(errors**2)):5.1f} ({100 * errors.mean():+5.1f})")
+            error, noise = found / truth - 1.0, (found - truth) / np.sqrt(truth)
+            rms, sigma = (np.sqrt(np.mean(x**2)) for x in (error, noise))
+            cells.append(f"{100 * rms:5.1f} {100 * error.mean():+5.1f} {sigma:4.2f}")
         print(f"{title:44s} {name:9s} " + "  ".join(cells), flush=True)
 
 
@@ -114,16 +152,23 @@ def variants(
     scene: Scene, templates: Templates, prior: BackgroundPrior, flat: BackgroundPrior
 ) -> dict[str, Images]:
     """Return the estimates to compare."""
-    none, shining, model = scene.photons, scene.shining, scene.sources
+    none, shining = scene.photons, scene.shining
+    settings = (templates, prior)
     return {
         "no sources, norms only": estimate_background(none, templates, flat, rounds=0),
-        "no sources, smooth": estimate_background(none, templates, prior, rounds=0),
-        "no sources, smooth, masked": estimate_background(none, templates, prior),
-        "sources unmasked": estimate_background(shining, templates, prior, rounds=0),
-        "sources masked": estimate_background(shining, templates, prior),
-        "sources masked, norms only": estimate_background(shining, templates, flat),
-        "sources subtracted": estimate_background(
-            shining, templates, prior, sources_model=model, rounds=0
+        "no sources": estimate_background(none, *settings, rounds=0),
+        "no sources, excesses left out": estimate_background(none, *settings),
+        "sources ignored": estimate_background(shining, *settings, rounds=0),
+        "excesses left out": estimate_background(shining, *settings),
+        "excesses left out, norms only": estimate_background(shining, templates, flat),
+        "TS > 100 known, excesses out": estimate_background(
+            shining, *settings, sources_model=scene.bright, rounds=1
+        ),
+        "TS > 16 known": estimate_background(
+            shining, *settings, sources_model=scene.found, rounds=0
+        ),
+        "all sources known": estimate_background(
+            shining, *settings, sources_model=scene.sources, rounds=0
         ),
     }
 
@@ -164,7 +209,7 @@ def main() -> None:
         ("gll_iem_v07", "GALPROP A"),
         ("gll_iem_v07", "gll_iem_v07"),
     ):
-        print(f"\ntruth {truth}, reference {reference}: rms (mean) in percent")
+        print(f"\ntruth {truth}, reference {reference}: rms % / mean % / rms in Poisson sigma")
         scenes, found = [], []
         for number in range(arguments.skies):
             sky = simulate_sky(config, response, population, diffuse, sky_id(Split.VALID, number))

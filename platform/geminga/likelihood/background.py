@@ -60,8 +60,9 @@ def estimate_background(
         True where pixels are left out of the fit.
     rounds : int, optional
         How many times pixels with an excess above the result and `sources_model` are left out
-        and the fit is repeated; by default ``background_mask_rounds`` without `sources_model`
-        and 0 with it, when only what is too faint to be masked is left.
+        and the fit is repeated; ``background_mask_rounds`` by default. The first of these fits is
+        one of the norms alone where no source is known, or it would follow the sources. With a
+        complete `sources_model` none is needed.
 
     Returns
     -------
@@ -85,7 +86,7 @@ def estimate_background(
         if images is not None:
             _check(name, images, counts, prior)
     if rounds is None:
-        rounds = prior.settings.background_mask_rounds if sources_model is None else 0
+        rounds = prior.settings.background_mask_rounds
     result = tuple(np.empty(image.shape, dtype=np.float32) for image in counts)
     for patch in range(len(counts[0])):
         estimate = _Patch(patch, counts, templates, prior, sources_model, mask).estimate(rounds)
@@ -113,6 +114,7 @@ class _Patch:
         nothing = [np.zeros_like(image) for image in self.counts]
         self.fixed = _images(templates.fixed, patch) or nothing
         self.sources = nothing if sources_model is None else _images(sources_model, patch)
+        self.blind = not any(image.any() for image in self.sources)
         self.masked = (
             [np.zeros(image.shape, dtype=np.bool_) for image in self.counts]
             if mask is None
@@ -132,10 +134,9 @@ class _Patch:
         ]
         left_out = self.masked
         for number in range(rounds):
-            first = number == 0
-            # Norms alone at first, or the fit would follow the sources.
+            first = number == 0 and self.blind
             self._bin(left_out)
-            self._fit(1 if first else None, start=first)
+            self._fit(1 if first else None, start=number == 0)
             expected = self._background()
             if not first:
                 self._rescale()
