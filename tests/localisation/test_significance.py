@@ -9,7 +9,6 @@ from geminga.bands import Band
 from geminga.config import LocalisationConfig
 from geminga.errors import InputError
 from geminga.geometry import tangent_frames
-from geminga.likelihood.peaks import local_maxima
 from geminga.localisation import significance_sources
 from geminga.localisation.significance import significance_maps
 from geminga.localisation.smoothing import (
@@ -164,20 +163,3 @@ def test_bad_input() -> None:
             find([images[0], wrong, images[2]])
     with pytest.raises(InputError, match="frames"):
         find([images[0], images[1], np.repeat(images[2], 2, axis=0)])
-
-
-def test_local_maxima() -> None:
-    y, x = np.mgrid[:40, :40]
-    image = 100 - (y - 20.3) ** 2 - (x - 11.6) ** 2
-    patch, row, column, value = local_maxima(image[None], 10.0, 3.0)
-    assert patch.tolist() == [0]
-    np.testing.assert_allclose([row[0], column[0]], [20.3, 11.6])
-    assert value[0] == pytest.approx(99.75)
-    # A plateau is one maximum; so is the corner of a slope, without a parabola there.
-    flat = np.zeros((1, 10, 10))
-    flat[0, 4:6, 4:6] = 1.0
-    assert len(local_maxima(flat, 0.5, 1.0)[0]) == 1
-    slope = np.add.outer(np.arange(10.0), np.arange(10.0))[None]
-    _, row, column, _ = local_maxima(slope, 1.0, 2.0)
-    assert (row.tolist(), column.tolist()) == ([9.0], [9.0])
-    assert len(local_maxima(np.zeros((2, 8, 8)), 1.0, 2.0)[0]) == 0
