@@ -199,6 +199,18 @@ def test_neighbours_take_over_part_of_a_removed_source(patch: Patch) -> None:
     assert 9 < together.ts[0] < 0.6 * alone.ts[0]
 
 
+def test_one_source_taken_for_two(patch: Patch) -> None:
+    """The second half is worth what two free numbers more are worth, and no more."""
+    x, y, flux, index = one(0.0, 0.0, 5e-8, 2.2)
+    mu = patch.expected(x, y, flux, index)
+    rng = np.random.default_rng(12)
+    for _ in range(3):
+        counts = [rng.poisson(m) for m in mu]
+        fit = patch.fit(counts, np.array([0.0, 0.02]), np.array([0.0, 0.01]), np.array([1e-9] * 2))
+        assert fit.ts.min() < 15
+        assert fit.flux.sum() == pytest.approx(5e-8, rel=0.05)
+
+
 def test_source_at_the_edge(patch: Patch) -> None:
     x, y, flux, index = one(4.98, -4.97, 5e-9, 2.3)
     fit = patch.fit(patch.expected(x, y, flux, index), x - 0.05, y + 0.03, 0.0 * flux)
@@ -270,6 +282,18 @@ def test_a_hundred_thousand_counts_in_one_source(patch: Patch) -> None:
     assert np.all(np.abs(fit.flux - flux) < 4 * fit.flux_error)
     assert fit.flux_error[0] / fit.flux[0] == pytest.approx(1e5**-0.5, rel=0.3)
     assert np.all(np.abs(fit.goodness) < 5)
+
+
+def test_a_hot_pixel_is_no_disaster(patch: Patch) -> None:
+    x, y, flux = np.array([0.05, 2.0]), np.array([0.02, 1.0]), np.array([0.0, 1e-9])
+    for channel in range(4):
+        counts = [b.copy() for b in patch.background]
+        counts[channel][counts[channel].shape[0] // 2, counts[channel].shape[0] // 2] = 1e9
+        fit = patch.fit(counts, x, y, flux)
+        assert fit.goodness[0] > 1e3
+        assert fit.counts[0].max() == pytest.approx(1e9, rel=0.05)
+        for field in (fit.flux_error, fit.ts, fit.position_covariance, fit.band_flux_error):
+            assert np.isfinite(field).all()
 
 
 def test_a_wide_source_fits_badly(patch: Patch) -> None:
