@@ -193,7 +193,7 @@ class LikelihoodConfig(Section):
         1.2, description="the scatter of a mode falls with this power of its wavelength"
     )
     background_scale_deg: Positive = Field(
-        0.625, description="half the wavelength of the finest structure corrected"
+        0.75, description="half the wavelength of the finest structure corrected"
     )
     background_norm_scatter: Positive = Field(
         0.25, description="scatter of ln(norm) of the diffuse components of a patch"
