@@ -8,15 +8,14 @@ import numpy as np
 
 from geminga.arrays import Bool, Float32, Float64, Int64
 from geminga.compiled import compiled
-from geminga.likelihood.amplitudes import fit_amplitudes, log_ratio, overlaps
+from geminga.likelihood.amplitudes import fit_amplitudes, overlaps
 from geminga.likelihood.local_problem import PatchData, Sources
 from geminga.likelihood.positive import inverse
+from geminga.likelihood.removal import source_ts
 from geminga.likelihood.stamps import Stamps, add_sources
 from geminga.likelihood.uncertainty import errors_of, half_lost, slope_and_curvature
 from geminga.sections import LikelihoodConfig
 
-NEIGHBOUR_DEG = 1.0
-"""Sources this close take over what they can of a source that is removed for its TS."""
 CORE_SHARE = 0.05
 """Pixels enter a source's goodness where it has this part of its brightest pixel."""
 
@@ -36,7 +35,7 @@ class PatchFit:
         Photon index; the prior's width is part of the error.
     ts : Float64 (m,)
         2 ln of the likelihood ratio to the source's absence, neighbours within 1 deg refitted in
-        flux. The prior is no part of it.
+        flux, those within 0.3 deg in everything. The prior is no part of it.
     position_covariance : Float64 (m, 2, 2)
         Of (x, y), degrees squared, all other parameters of all sources free.
     counts, counts_error : Float64 (m, C)
@@ -100,7 +99,7 @@ def measure(
         flux_error,
         sources.index,
         index_error,
-        source_ts(data, sources, mu),
+        source_ts(data, sources, mu, settings),
         covariance,
         counts,
         counts_error,
@@ -141,63 +140,6 @@ def channel_counts(data: PatchData, sources: Sources) -> tuple[Float64, Float64]
             )
             error[rows, c] = np.sqrt(np.diagonal(inverse(expected)))
     return result, error
-
-
-def source_ts(data: PatchData, sources: Sources, mu: Float64) -> Float64:
-    """Return the TS (m,) of each source, neighbours refitted in flux without it."""
-    stamps, counts = sources.stamps, sources.counts
-    result = np.zeros(len(counts))
-    apart = np.hypot(sources.x_deg[:, None] - sources.x_deg, sources.y_deg[:, None] - sources.y_deg)
-    near = (apart < NEIGHBOUR_DEG) & (sources.flux > 0.0) & ~np.eye(len(counts), dtype=np.bool_)
-    for s in np.flatnonzero(sources.flux > 0.0):
-        if not near[s].any():
-            result[s] = _ts_alone(
-                data.counts,
-                mu,
-                stamps.values,
-                stamps.box[s],
-                stamps.begin[s],
-                counts[s],
-                data.layout,
-            )
-            continue
-        rows = np.append(np.flatnonzero(near[s]), s)
-        base = mu.copy()
-        part = stamps.box[rows], stamps.begin[rows]
-        add_sources(base, stamps.values, *part, -counts[rows], data.layout)
-        np.maximum(base, data.background, out=base)
-        flux = fit_amplitudes(
-            data.counts, base, stamps, sources.per_flux, sources.flux, data.layout, near[s]
-        )
-        without = flux[:, None] * sources.per_flux
-        without[s] = 0.0
-        add_sources(base, stamps.values, *part, without[rows], data.layout)
-        result[s] = 2.0 * log_ratio(data.counts, mu, base)
-    return np.maximum(result, 0.0)
-
-
-@compiled
-def _ts_alone(
-    counts: Float64,
-    mu: Float64,
-    values: Float64,
-    box: Int64,
-    begin: Int64,
-    amplitude: Float64,
-    layout: Int64,
-) -> float:
-    total = 0.0
-    for c in range(layout.shape[1]):
-        at = begin[c]
-        for row in range(box[c, 0], box[c, 1]):
-            start = layout[1, c] + row * layout[0, c]
-            for p in range(start + box[c, 2], start + box[c, 3]):
-                own = amplitude[c] * values[0, at]
-                if counts[p] > 0.0:
-                    total -= counts[p] * np.log1p(-own / mu[p])
-                total -= own
-                at += 1
-    return 2.0 * total
 
 
 @compiled
