@@ -11,6 +11,7 @@ import healpy as hp
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.coordinates import SkyCoord
 from detect_files import (
     CENTRE,
     DSS,
@@ -157,9 +158,8 @@ def test_zero_and_unseen_outside_a_region_are_not_data(
         assert separation_deg(places(catalog), source_vectors()).max() < 0.2
 
 
-def test_event_lists_of_a_circle_say_so(files: Path, tmp_path: Path) -> None:
-    from astropy.coordinates import SkyCoord
-
+@pytest.mark.parametrize("kind", ["events", "counts"])
+def test_files_of_a_circle_say_so(kind: str, files: Path, tmp_path: Path) -> None:
     icrs = SkyCoord(*CENTRE, unit="deg", frame="galactic").icrs
     circle = ("POS(RA,DEC)", "deg", f"CIRCLE({icrs.ra.deg},{icrs.dec.deg},{RADIUS + 0.2})")
     dss = [circle if cut[0].startswith("POS") else cut for cut in DSS]
@@ -170,16 +170,15 @@ def test_event_lists_of_a_circle_say_so(files: Path, tmp_path: Path) -> None:
         assert (folder / "config.yaml").is_file()
         return CANDIDATES.empty()
 
-    request = Request(
-        (),
-        (write_events(tmp_path / "e.fits", dss=dss),),
-        (str(files / "exposure.fits"),),
-        tmp_path / "out",
-        str(files / "small"),
-    )
-    assert len(detect(request, search)) == 0
+    if kind == "events":
+        path = write_events(tmp_path / "photons.fits", dss=dss)
+    else:
+        path = write_map(tmp_path / "photons.fits", whole(256), dss=dss)
+    paths = ((path,), ()) if kind == "counts" else ((), (path,))
+    exposure, out = (str(files / "exposure.fits"),), tmp_path / "out"
+    assert len(detect(Request(*paths, exposure, out, str(files / "small")), search)) == 0
     assert seen[0].share == pytest.approx((1 - np.cos(np.radians(9.2))) / 2, rel=0.01)
-    assert (tmp_path / "out" / "catalog.fits").is_file()
+    assert (out / "catalog.fits").is_file()
 
 
 def test_exposure_that_is_zero_somewhere(files: Path, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def summarise_events(path: Path) -> PhotonFile:
     where = str(path)
     with open_fits(path) as hdus:
         hdu = find_hdu(hdus, "EVENTS", where)
-        selection = read_selection(hdu.header, where)
+        selection = read_selection(hdu.header, where, say=False)
         (name,) = require_columns(hdu, ["ENERGY"], where)
         energies = selection.energy_mev
         if energies is None:
@@ -199,6 +199,9 @@ def read_inputs(config: Config, model: Model, files: Sequence[PhotonFile]) -> In
         }
         bins = bins_of_channels(grouped, reading)
         photons, coverage = photons_of_bins(bins, paths, config), _of_maps(bins)
+        # gtbin makes maps of the whole sky from events of a region, zero outside.
+        for region in {file.region: file for file in files}.values():
+            coverage = coverage & _of_regions([region])
     else:
         has_class = all(file.has_class for file in files)
         if not has_class:
@@ -233,7 +236,7 @@ def _of_maps(bins: Sequence[Sequence[EnergyBin]]) -> Coverage:
 
 
 def _of_regions(files: Sequence[PhotonFile]) -> Coverage:
-    """Return the part of the sky that event lists were cut to."""
+    """Return the part of the sky that files were cut to, all together."""
     circles = []
     for file in files:
         match = None if file.region is None else _CIRCLE.match(file.region)

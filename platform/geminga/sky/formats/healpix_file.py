@@ -88,7 +88,7 @@ def summarise_map(path: Path) -> MapSummary:
     where = str(path)
     with open_fits(path) as hdus:
         hdu = _map_table(hdus, where)
-        selection = read_selection(hdu.header, where)
+        selection = read_selection(hdu.header, where, say=False)
         galactic = _is_galactic(hdu.header, where)
         names = _channel_names(hdu, where)
         edges = _channel_edges(hdus, len(names), selection.energy_mev, where)

@@ -66,8 +66,8 @@ def _bits(mask: int) -> frozenset[int]:
     return frozenset(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
 
 
-def read_selection(header: Mapping[str, object], where: str) -> Selection:
-    """Read the DSS keywords of a header; cuts of unknown type are logged.
+def read_selection(header: Mapping[str, object], where: str, say: bool = True) -> Selection:
+    """Read the DSS keywords of a header; cuts of unknown type are logged, unless `say` is false.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def read_selection(header: Mapping[str, object], where: str) -> Selection:
     """
     found: dict[str, object] = {}
     numbers = [int(key[5:]) for key in header if re.fullmatch(r"DSTYP\d+", key)]
-    if not numbers:
+    if not numbers and say:
         _LOG.warning("%s has no DSS keywords: its selection cannot be checked", where)
     found["known"] = bool(numbers)
     for number in sorted(numbers):
@@ -95,7 +95,7 @@ def read_selection(header: Mapping[str, object], where: str) -> Selection:
             found[key] = _bits(int(mask[2]))
         elif kind.startswith("POS("):
             found["region"] = None if _WHOLE_SKY.match(value) else value
-        elif kind != "TIME":
+        elif kind != "TIME" and say:
             _LOG.warning("%s: unknown DSS cut %s = %s is not checked", where, kind, value)
     return Selection(**found)  # type: ignore[arg-type]
 
