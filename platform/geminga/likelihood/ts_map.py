@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from geminga.arrays import Float32, Float64, Int8
+from geminga.arrays import Bool, Float32, Float64, Int8
 from geminga.compiled import compiled
 from geminga.config import LikelihoodConfig
 from geminga.errors import InputError
@@ -30,6 +30,8 @@ from geminga.likelihood.log_sums import (
 from geminga.likelihood.map_plan import POWERS, Layout, MapPlan, Split, enlarge, map_plan
 
 LEAST_BACKGROUND = 1e-6
+HOLE = 0.02
+"""Backgrounds below this part of the median of a channel's counted pixels are raised to it."""
 _PRODUCT_NS = 0.3
 _FORWARD_NS, _BACKWARD_NS = 65.0, 30.0
 """Costs that decide how a channel is summed: a factor of a product; a pixel of a channel's
@@ -70,7 +72,8 @@ def ts_maps(
     counts : sequence of Float32 (P, n_c, n_c), one per channel
         Counts of the patches.
     background : sequence of Float32 (P, n_c, n_c), one per channel
-        Expected counts of all else; raised to 1e-6 where lower.
+        Expected counts of all else; raised to 1e-6, and to 2 % of the channel's median at counted
+        pixels, where lower.
     kernels : sequence of PointKernels (T,)
         One per spectral template, of the same channels.
     counts_per_flux : Float64 (P, T, C)
@@ -193,14 +196,14 @@ def _one_grid(
         most = float((fluxes[:, -1] * per_flux[:, c]).max())
         if photons == 0 or most <= 0.0:
             continue
-        floor = float(background[c][seen].min())
+        behind, floor = _without_holes(background[c], seen)
         splits = plan.splits(c, TAIL_LIMIT * floor / most)
         left = plan.kernels[c].shape[-1] ** 2 - len(splits[0].dy)
         saved = photons * left * phases**2 * templates * steps * _PRODUCT_NS
         if saved < layout.size**2 * (_FORWARD_NS + phases**2 * _BACKWARD_NS):
             splits = plan.splits(c, 0.0)
         parts = _tail_spectra(
-            splits, layout, counts[c], background[c], floor, fluxes[:, -1] * per_flux[:, c]
+            splits, layout, counts[c], behind, floor, fluxes[:, -1] * per_flux[:, c]
         )
         if parts:
             # Channels of one layout are added before they are transformed back.
@@ -218,7 +221,7 @@ def _one_grid(
             factor = (split.core[:, :, None] * expected).reshape(len(split.dy), -1)
             place = layout.margin, phases, number // phases, number % phases
             multiply_core(
-                counts[c], background[c], split.dy, split.dx, factor, steps, *place, product, total
+                counts[c], behind, split.dy, split.dx, factor, steps, *place, product, total
             )
     if product is not None and total is not None:
         add_logarithm(product.ravel(), 1.0, total.ravel())
@@ -233,6 +236,19 @@ def _one_grid(
             flat = maps.reshape(-1, side, side).transpose(1, 2, 0)
             tail[number // phases :: phases, number % phases :: phases] += flat
     return tail, total
+
+
+def _without_holes(background: Float32, seen: Bool) -> tuple[Float32, float]:
+    """Return a background and its lowest value at counted pixels.
+
+    A photon where next to none is expected would make all of every kernel a core: pixels are
+    raised to `HOLE` of the median of the counted ones.
+    """
+    values = background[seen]
+    lowest, least = float(values.min()), HOLE * float(np.median(values))
+    if lowest >= least:
+        return background, lowest
+    return np.maximum(background, np.float32(least)), float(np.float32(least))
 
 
 def _tail_spectra(
