@@ -166,6 +166,10 @@ class PatchConfig(Section):
 class LikelihoodConfig(Section):
     """Poisson statistics of point sources in patches."""
 
+    reference: str = Field(
+        "builtin",
+        description="interstellar model that backgrounds are estimated from; as sky.interstellar",
+    )
     indices: tuple[Positive, ...] = Field(
         (1.7, 2.2, 2.7), min_length=1, description="photon indices of the spectral templates"
     )
@@ -225,6 +229,13 @@ class LikelihoodConfig(Section):
         2, description="how often excesses are left out and the background is fitted again"
     )
 
+    search_thresholds: tuple[Positive, ...] = Field(
+        (25.0, 12.0, 8.0),
+        min_length=2,
+        description="least TS of new sources in the rounds of the search; the last round starts "
+        "from the list of the whole sky",
+    )
+    search_least_ts: Positive = Field(6.0, description="fitted sources below are given up")
     search_separation_deg: Positive = Field(
         0.2, description="a peak of a TS map is the highest within this radius"
     )
@@ -343,6 +354,9 @@ class EvaluationConfig(Section):
     flux_bins_per_decade: AtLeastOne = 4
     wavelet: bool = Field(True, description="run the wavelet search for comparison")
     kmeans: bool = Field(True, description="run the k-means search for comparison")
+    likelihood: bool = Field(
+        True, description="run the likelihood search, on simulated skies also with true background"
+    )
 
 
 class SetsConfig(Section):

@@ -42,7 +42,8 @@ def _check_type(values: pd.Series[Any], column: Column, where: str) -> None:
     elif np.dtype(column.dtype).kind == "f":
         fits = kind in "fiu"
     else:
-        fits = kind in "iu" or len(values) == 0
+        wanted = "b" if np.dtype(column.dtype).kind == "b" else "iu"
+        fits = kind in wanted or len(values) == 0
     if not fits:
         raise InputError(
             where, f"column {column.name} holds {values.dtype} values", f"needs {column.dtype}"
@@ -185,18 +186,20 @@ PATCH_DETECTIONS = Table(
 PATCH_SOURCES = Table(
     "patch_sources",
     (
+        Column("sky_id", "int64", "", "sky of the patch"),
+        Column("patch_id", "int64", "", "patch number in the grid"),
         Column("x_deg", "float64", "deg", "tangent-plane coordinate to the east"),
         Column("y_deg", "float64", "deg", "tangent-plane coordinate to the north"),
         *_POSITION,
         Column("edge_deg", "float64", "deg", "distance to the nearest edge of the patch"),
         Column("ts", "float64", "", "test statistic, neighbours refitted without the source"),
-        Column("flux", "float64", "cm-2 s-1", "photon flux 1-1000 GeV"),
-        Column("flux_error", "float64", "cm-2 s-1", "its error; an upper limit's where flux is 0"),
+        Column("s1", "float64", "cm-2 s-1", "photon flux 1-1000 GeV"),
+        Column("s1_error", "float64", "cm-2 s-1", "its error; that of a limit where s1 is 0"),
         Column("index", "float64", "", "photon index"),
         Column("index_error", "float64", "", "its error, the prior's width included"),
-        Column("cov_xx", "float64", "deg2", "variance of the position to the east"),
-        Column("cov_xy", "float64", "deg2", "covariance of the position"),
-        Column("cov_yy", "float64", "deg2", "variance of the position to the north"),
+        Column("cov_east_deg2", "float64", "deg2", "variance of the position to Galactic east"),
+        Column("cov_cross_deg2", "float64", "deg2", "covariance of the position, east and north"),
+        Column("cov_north_deg2", "float64", "deg2", "variance of the position to Galactic north"),
         Column("goodness", "float64", "", "excess scatter of the pixels it shines in, sigma"),
         Column("converged", "bool", "", "the fit came to rest"),
     ),

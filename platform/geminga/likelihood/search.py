@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from geminga.arrays import Float32, Float64
+from geminga.arrays import Bool, Float32, Float64
 from geminga.config import Config
-from geminga.geometry import from_plane, lon_lat, pixel_to_plane, to_plane, unit_vectors
+from geminga.geometry import (
+    from_plane,
+    lon_lat,
+    pixel_to_plane,
+    tangent_frames,
+    to_plane,
+    unit_vectors,
+)
 from geminga.likelihood.background import estimate_background
 from geminga.likelihood.background_prior import BackgroundPrior, background_prior
 from geminga.likelihood.diffuse_templates import Templates
@@ -25,6 +32,8 @@ from geminga.response import Response
 from geminga.sections import LikelihoodConfig
 from geminga.tables import PATCH_SOURCES
 
+KNOWN = ("lon_deg", "lat_deg", "s1", "index")
+"""Columns of sources that a search starts from."""
 OUTSIDE_DEG = 4.0
 """Known sources this far outside a patch still shine into it."""
 
@@ -67,12 +76,15 @@ class PatchResult:
         Everything but the sources inside the patch.
     maps : TsMaps
         One patch: of what the known sources leave.
+    kept : Bool (m,)
+        Rows that are not given up.
     """
 
     table: pd.DataFrame
     fit: PatchFit
     background: tuple[Float32, ...]
     maps: TsMaps
+    kept: Bool
 
 
 def make_search(config: Config, response: Response) -> PatchSearch:
@@ -105,6 +117,9 @@ def search_patch(
     frame: Float64,
     known: pd.DataFrame,
     threshold: float,
+    *,
+    sky_id: int = 0,
+    patch_id: int = 0,
     templates: Templates | None = None,
     background: Sequence[Float32] | None = None,
 ) -> PatchResult:
@@ -118,9 +133,11 @@ def search_patch(
     frame : Float64 (3, 3)
         Of the patch.
     known : DataFrame
-        Sources found before, here and beyond the patch's edges: lon_deg, lat_deg, flux, index.
+        Sources found before, here and beyond the patch's edges: lon_deg, lat_deg, s1, index.
     threshold : float
         Least TS of a new source in the map.
+    sky_id, patch_id : int
+        For the table.
     templates : Templates, optional
         Reference model of the diffuse emission in this patch (one patch), from which the
         background is estimated.
@@ -136,7 +153,7 @@ def search_patch(
     half = search.size_deg / 2.0
     near = _near(known, frame, np.sqrt(2.0) * half + OUTSIDE_DEG)
     x, y = to_plane(frame, unit_vectors(near["lon_deg"].to_numpy(), near["lat_deg"].to_numpy()))
-    flux, index = near["flux"].to_numpy(), near["index"].to_numpy()
+    flux, index = near["s1"].to_numpy(), near["index"].to_numpy()
     inside = (np.abs(x) < half) & (np.abs(y) < half)
     centre = lon_lat(frame[0])
     spectra = make_spectra(search.response, *centre, settings.fit_index_limits)
@@ -156,12 +173,10 @@ def search_patch(
                 rounds=None if len(known) == 0 else settings.search_mask_rounds,
             )
         ]
-    beneath = tuple(
-        np.asarray(a + b, np.float32) for a, b in zip(background, beyond, strict=True)
-    )
-    per_flux = counts_per_flux(
-        search.response, search.response.channels, *map(np.atleast_1d, centre), settings.indices
-    )
+    beneath = tuple(np.asarray(a + b, np.float32) for a, b in zip(background, beyond, strict=True))
+    lon, lat = (np.atleast_1d(value) for value in centre)
+    channels = search.response.channels
+    per_flux = counts_per_flux(search.response, channels, lon, lat, settings.indices)
     maps = ts_maps(
         [np.asarray(image, np.float32)[None] for image in counts],
         [(a + b)[None].astype(np.float32) for a, b in zip(beneath, own, strict=True)],
@@ -171,7 +186,9 @@ def search_patch(
     )
     pixels = maps.ts.shape[1]
     _, row, column, _ = local_maxima(
-        maps.ts.astype(np.float64), threshold, settings.search_separation_deg / search.size_deg * pixels
+        maps.ts.astype(np.float64),
+        threshold,
+        settings.search_separation_deg / search.size_deg * pixels,
     )
     at = np.rint(row).astype(np.int64), np.rint(column).astype(np.int64)
     fit = fit_patch(
@@ -185,12 +202,56 @@ def search_patch(
         spectra,
         settings,
     )
-    return PatchResult(_table(fit, frame, half), fit, beneath, maps)
+    return PatchResult(
+        _table(fit, frame, half, sky_id, patch_id), fit, beneath, maps, np.ones(len(fit), np.bool_)
+    )
+
+
+def search_rounds(
+    search: PatchSearch,
+    counts: Sequence[np.ndarray],
+    frame: Float64,
+    known: pd.DataFrame,
+    thresholds: Sequence[float],
+    *,
+    sky_id: int = 0,
+    patch_id: int = 0,
+    templates: Templates | None = None,
+    background: Sequence[Float32] | None = None,
+) -> PatchResult:
+    """Search a patch several times, each time with what was found before as known sources.
+
+    Parameters as in `search_patch`; `thresholds` are those of the rounds, one at least. Sources
+    whose fit falls below ``search_least_ts`` are given up.
+    """
+    half = search.size_deg / 2.0
+    place = unit_vectors(known["lon_deg"].to_numpy(), known["lat_deg"].to_numpy())
+    x, y = to_plane(frame, place)
+    with np.errstate(invalid="ignore"):
+        beyond = known.loc[~((np.abs(x) < half) & (np.abs(y) < half)), list(KNOWN)]
+    now = known
+    for threshold in thresholds:
+        result = search_patch(
+            search,
+            counts,
+            frame,
+            now,
+            threshold,
+            sky_id=sky_id,
+            patch_id=patch_id,
+            templates=templates,
+            background=background,
+        )
+        table = result.table
+        kept = (table["ts"] >= search.settings.search_least_ts) & (table["s1"] > 0.0)
+        now = pd.concat([beyond, table.loc[kept, list(KNOWN)]], ignore_index=True)
+    return replace(result, kept=kept.to_numpy())
 
 
 def _near(known: pd.DataFrame, frame: Float64, radius_deg: float) -> pd.DataFrame:
     vectors = unit_vectors(known["lon_deg"].to_numpy(), known["lat_deg"].to_numpy())
-    return known[vectors @ frame[0] > np.cos(np.radians(radius_deg))]
+    kept: pd.DataFrame = known.loc[vectors @ frame[0] > np.cos(np.radians(radius_deg))]
+    return kept
 
 
 def _images(
@@ -206,25 +267,44 @@ def _images(
     )
 
 
-def _table(fit: PatchFit, frame: Float64, half_deg: float) -> pd.DataFrame:
-    lon, lat = lon_lat(from_plane(frame, fit.x_deg, fit.y_deg))
-    covariance = fit.position_covariance
+def _table(
+    fit: PatchFit, frame: Float64, half_deg: float, sky_id: int, patch_id: int
+) -> pd.DataFrame:
+    vectors = from_plane(frame, fit.x_deg, fit.y_deg)
+    lon, lat = lon_lat(vectors)
+    covariance = _on_the_sphere(fit.position_covariance, frame, fit.x_deg, fit.y_deg)
     return PATCH_SOURCES.frame(
         {
+            "sky_id": np.full(len(lon), sky_id),
+            "patch_id": np.full(len(lon), patch_id),
             "x_deg": fit.x_deg,
             "y_deg": fit.y_deg,
             "lon_deg": lon,
             "lat_deg": lat,
             "edge_deg": half_deg - np.maximum(np.abs(fit.x_deg), np.abs(fit.y_deg)),
             "ts": fit.ts,
-            "flux": fit.flux,
-            "flux_error": fit.flux_error,
+            "s1": fit.flux,
+            "s1_error": fit.flux_error,
             "index": fit.index,
             "index_error": fit.index_error,
-            "cov_xx": covariance[:, 0, 0],
-            "cov_xy": covariance[:, 0, 1],
-            "cov_yy": covariance[:, 1, 1],
+            "cov_east_deg2": covariance[:, 0, 0],
+            "cov_cross_deg2": covariance[:, 0, 1],
+            "cov_north_deg2": covariance[:, 1, 1],
             "goodness": fit.goodness,
             "converged": fit.converged,
         }
     )
+
+
+def _on_the_sphere(covariance: Float64, frame: Float64, x_deg: Float64, y_deg: Float64) -> Float64:
+    """Return covariances (m, 2, 2) of plane coordinates as those towards Galactic east and north."""
+    x, y = np.radians(x_deg), np.radians(y_deg)
+    length = np.sqrt(1.0 + x * x + y * y)
+    vectors = from_plane(frame, x_deg, y_deg)
+    axes = tangent_frames(*lon_lat(vectors))[:, 1:]  # (m, 2, 3): east and north at each source
+    jacobian = np.empty((len(x), 2, 2))
+    for column, (along, value) in enumerate(((frame[1], x), (frame[2], y))):
+        # d(v / |v|) with v = centre + x east + y north.
+        slope = along / length[:, None] - vectors * (value / length**2)[:, None]
+        jacobian[:, :, column] = np.einsum("mij,mj->mi", axes, slope)
+    return np.asarray(jacobian @ covariance @ np.swapaxes(jacobian, 1, 2))

@@ -22,8 +22,9 @@ from geminga.localisation.choose import score_cut
 from geminga.localisation.stitch import stitch
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.store import group_sizes
+from geminga.pipeline.likelihood import candidates_of, likelihood_search
 from geminga.pipeline.runner import Context
-from geminga.pipeline.simulate import sky_ids, test_sky_ids
+from geminga.pipeline.simulate import diffuse_path, reference_path, sky_ids, test_sky_ids
 from geminga.seeds import Split
 from geminga.sky.labelled import labelled
 from geminga.sky.sky_files import EXTENDED_FILE, SOURCES_FILE
@@ -33,15 +34,20 @@ MIUN = "miun"
 SIGNIFICANCE = "significance"
 WAVELET = "wavelet"
 KMEANS = "kmeans"
-CALIBRATED = (MIUN, SIGNIFICANCE, WAVELET)
+LIKELIHOOD = "likelihood"
+ORACLE = "oracle"
+CALIBRATED = (LIKELIHOOD, MIUN, SIGNIFICANCE, WAVELET)
 """Searches whose score cut is chosen on validation skies, as far as they are run."""
 
 SEARCH_NAMES = {
+    LIKELIHOOD: "likelihood search",
     MIUN: "MIUN",
     SIGNIFICANCE: "threshold search",
     WAVELET: "wavelet search",
     KMEANS: "k-means on MIUN",
+    ORACLE: "oracle (true background)",
 }
+BY_LIKELIHOOD = (LIKELIHOOD, ORACLE)
 
 
 def candidate_file(folder: Path, search: str, sky: int) -> Path:
@@ -71,10 +77,13 @@ def run_search_training(context: Context, folder: Path) -> Mapping[str, Any]:
     train, valid = sky_ids(config, Split.TRAIN), sky_ids(config, Split.VALID)
     _search(context, folder, patches, train, (MIUN,))
     calibrated = [name for name in searches_of(config) if name in CALIBRATED]
-    _search(context, folder, patches, valid, tuple(calibrated))
+    _search(context, folder, patches, valid, tuple(n for n in calibrated if n not in BY_LIKELIHOOD))
+    _by_likelihood(context, folder, patches, valid, calibrated)
     cuts = {name: _choose_cut(context, folder, name, valid) for name in calibrated}
+    if LIKELIHOOD in cuts:
+        cuts[ORACLE] = cuts[LIKELIHOOD]
     write_json(folder / "cuts.json", cuts)
-    return {f"score cut of the {SEARCH_NAMES[k]}": round(v, 2) for k, v in cuts.items()}
+    return {f"score cut of the {SEARCH_NAMES[k]}": round(cuts[k], 2) for k in calibrated}
 
 
 def run_search(context: Context, folder: Path) -> Mapping[str, Any]:
@@ -82,7 +91,10 @@ def run_search(context: Context, folder: Path) -> Mapping[str, Any]:
     config = context.config
     searches = searches_of(config)
     skies = test_sky_ids(config)
-    accuracy = _search(context, folder, context.folder("observe"), skies, searches)
+    patches = context.folder("observe")
+    others = tuple(name for name in searches if name not in BY_LIKELIHOOD)
+    accuracy = _search(context, folder, patches, skies, others)
+    _by_likelihood(context, folder, patches, skies, searches)
     write_json(folder / "accuracy.json", asdict(accuracy))
     return {
         f"candidates of the {SEARCH_NAMES[name]}": sum(
@@ -94,7 +106,14 @@ def run_search(context: Context, folder: Path) -> Mapping[str, Any]:
 
 def searches_of(config: Config) -> tuple[str, ...]:
     """Return the searches run on the test skies."""
-    wanted = {WAVELET: config.evaluation.wavelet, KMEANS: config.evaluation.kmeans}
+    evaluation = config.evaluation
+    wanted = {
+        LIKELIHOOD: evaluation.likelihood,
+        WAVELET: evaluation.wavelet,
+        KMEANS: evaluation.kmeans,
+        # Only a simulation knows its true background.
+        ORACLE: evaluation.likelihood and config.observed is None,
+    }
     return tuple(name for name in SEARCH_NAMES if wanted.get(name, True))
 
 
@@ -107,6 +126,28 @@ def selected(context: Context, search: str, candidates: pd.DataFrame) -> pd.Data
 def score_cuts(context: Context) -> dict[str, float]:
     """Return the score cuts chosen on the validation skies."""
     return dict(read_json(context.folder("search_training") / "cuts.json"))
+
+
+def _by_likelihood(
+    context: Context, folder: Path, patches: Path, skies: Sequence[int], searches: Sequence[str]
+) -> None:
+    """Run those of the searches that go by likelihood; write their candidates."""
+    config = context.config
+    true_skies = diffuse_path(context), str(context.folder("skies").resolve())
+    for name in searches:
+        if name not in BY_LIKELIHOOD:
+            continue
+        lists = likelihood_search(
+            config,
+            patches,
+            skies,
+            folder / name,
+            reference_path(context),
+            true_skies if name == ORACLE else None,
+            name,
+        )
+        for sky, sources in lists.items():
+            write_parquet(candidate_file(folder, name, sky), candidates_of(sources, config, sky))
 
 
 def _search(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from geminga.classes import INTERSTELLAR
 from geminga.config import Config, data_path
 from geminga.distributed.search import Observer, photon_file
 from geminga.distributed.session import ray_session
@@ -24,6 +25,7 @@ from geminga.sky.formats.ft1 import read_events
 from geminga.sky.formats.healpix import read_counts
 
 DIFFUSE_FILE = "diffuse.npz"
+REFERENCE_FILE = "reference.npz"
 
 
 def sky_ids(config: Config, *splits: Split) -> list[int]:
@@ -48,17 +50,35 @@ def diffuse_path(context: Context) -> str:
     return str((context.folder("response") / DIFFUSE_FILE).resolve())
 
 
+def reference_path(context: Context) -> str:
+    """Return the file of diffuse counts that backgrounds are estimated from."""
+    return str((context.folder("response") / REFERENCE_FILE).resolve())
+
+
 def sky_input_files(config: Config) -> Sequence[Path]:
     """Return the files the response and the diffuse emission are read from."""
     cube = config.response.exposure_cube
     named = cube.values() if isinstance(cube, dict) else [cube] if isinstance(cube, str) else cube
     files = [data_path(config, name) for name in named or ()]
     files += [data_path(config, name) for name in config.response.yearly_exposure]
-    files += [*diffuse_files(config), *population_files(config)]
+    files += [*diffuse_files(config), *diffuse_files(reference_config(config))]
+    files += population_files(config)
     if config.response.caldb is not None:
         folder = data_path(config, config.response.caldb)
         files += sorted(folder.glob(f"*{config.response.irf}*.fits"))
     return files
+
+
+def reference_config(config: Config) -> Config:
+    """Return the settings of the diffuse emission that a search takes as its reference."""
+    sky = {
+        "interstellar": (config.likelihood.reference,),
+        "test_interstellar": None,
+        # Faint sources that are told apart from the isotropic emission are background all the same.
+        "depth": None,
+        "least_ts": None,
+    }
+    return config.model_copy(update={"sky": config.sky.model_copy(update=sky)})
 
 
 def population_files(config: Config) -> Sequence[Path]:
@@ -72,7 +92,10 @@ def run_response(context: Context, folder: Path) -> Mapping[str, Any]:
     response = build_response(context.config)
     diffuse = diffuse_counts(context.config, response)
     diffuse.save(folder / DIFFUSE_FILE)
+    reference = diffuse_counts(reference_config(context.config), response)
+    reference.save(folder / REFERENCE_FILE)
     origin = {**response.origin, **diffuse.origin}
+    origin["reference"] = reference.origin[INTERSTELLAR]
     write_json(folder / "origin.json", origin)
     return origin
 

@@ -12,12 +12,13 @@ from geminga.pipeline import assess, classify, report, search, simulate, train
 from geminga.pipeline.runner import Context, Stage, run_stages
 
 _SKY_SETTINGS = ("bands", "classes", "response", "sky")
+_SEARCH_SETTINGS = ("localisation", "likelihood", "evaluation.wavelet", "evaluation.likelihood")
 
 STAGES: tuple[Stage, ...] = (
     Stage(
         "response",
         simulate.run_response,
-        settings=_SKY_SETTINGS,
+        settings=(*_SKY_SETTINGS, "likelihood.reference"),
         input_files=simulate.sky_input_files,
     ),
     Stage(
@@ -45,14 +46,14 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "search_training",
         search.run_search_training,
-        reads=("skies", "observe_training", "miun"),
-        settings=("localisation", "evaluation.match_radius_deg", "evaluation.wavelet"),
+        reads=("response", "skies", "observe_training", "miun"),
+        settings=(*_SEARCH_SETTINGS, "evaluation.match_radius_deg"),
     ),
     Stage(
         "search",
         search.run_search,
-        reads=("observe", "miun"),
-        settings=("localisation", "evaluation.wavelet", "evaluation.kmeans"),
+        reads=("response", "skies", "observe", "miun"),
+        settings=(*_SEARCH_SETTINGS, "evaluation.kmeans"),
     ),
     Stage(
         "images",
