@@ -22,7 +22,12 @@ from geminga.likelihood.background import estimate_background
 from geminga.likelihood.background_prior import BackgroundPrior, background_prior
 from geminga.likelihood.diffuse_templates import Templates
 from geminga.likelihood.fit import fit_patch
-from geminga.likelihood.kernels import PointKernels, counts_per_flux, make_kernels
+from geminga.likelihood.kernels import (
+    PointKernels,
+    counts_per_flux,
+    make_kernels,
+    map_phases,
+)
 from geminga.likelihood.local_problem import patch_data, place_sources
 from geminga.likelihood.measure import PatchFit
 from geminga.likelihood.peaks import local_maxima
@@ -36,6 +41,9 @@ KNOWN = ("lon_deg", "lat_deg", "s1", "index")
 """Columns of sources that a search starts from."""
 OUTSIDE_DEG = 4.0
 """Known sources this far outside a patch still shine into it."""
+UNSEEN_COUNTS = 1e6
+"""Counts, and background, of pixels that were not observed: equal and so large that no source
+there changes the likelihood."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +98,7 @@ class PatchResult:
 def make_search(config: Config, response: Response) -> PatchSearch:
     """Tabulate templates and priors of a configuration, once for all its patches."""
     settings, size = config.likelihood, config.patches.size_deg
+    phases = map_phases(response.channels)
     kernels = tuple(
         make_kernels(
             response.psf,
@@ -98,6 +107,7 @@ def make_search(config: Config, response: Response) -> PatchSearch:
             index,
             settings.containment,
             settings.max_radius_deg,
+            phases,
         )
         for index in settings.indices
     )
@@ -122,6 +132,8 @@ def search_patch(
     patch_id: int = 0,
     templates: Templates | None = None,
     background: Sequence[Float32] | None = None,
+    mask_rounds: int | None = None,
+    outside: Sequence[Bool] | None = None,
 ) -> PatchResult:
     """Find and fit the sources of a patch.
 
@@ -143,6 +155,10 @@ def search_patch(
         background is estimated.
     background : sequence of Float32 (n_c, n_c), optional
         Used instead if given: the oracle knows it.
+    mask_rounds : int, optional
+        See `estimate_background`: fewer, the more complete the list of known sources is.
+    outside : sequence of bool arrays (n_c, n_c), optional
+        True where nothing was observed.
 
     Returns
     -------
@@ -170,10 +186,14 @@ def search_patch(
                 templates,
                 search.prior,
                 sources_model=sources,
-                rounds=None if len(known) == 0 else settings.search_mask_rounds,
+                mask=None if outside is None else [image[None] for image in outside],
+                rounds=mask_rounds,
             )
         ]
     beneath = tuple(np.asarray(a + b, np.float32) for a, b in zip(background, beyond, strict=True))
+    if outside is not None:
+        counts = [_filled(image, out) for image, out in zip(counts, outside, strict=True)]
+        beneath = tuple(_filled(image, out) for image, out in zip(beneath, outside, strict=True))
     lon, lat = (np.atleast_1d(value) for value in centre)
     channels = search.response.channels
     per_flux = counts_per_flux(search.response, channels, lon, lat, settings.indices)
@@ -218,6 +238,7 @@ def search_rounds(
     patch_id: int = 0,
     templates: Templates | None = None,
     background: Sequence[Float32] | None = None,
+    outside: Sequence[Bool] | None = None,
 ) -> PatchResult:
     """Search a patch several times, each time with what was found before as known sources.
 
@@ -230,6 +251,9 @@ def search_rounds(
     with np.errstate(invalid="ignore"):
         beyond = known.loc[~((np.abs(x) < half) & (np.abs(y) < half)), list(KNOWN)]
     now = known
+    # Sources that are not known yet would be taken for background: excesses are left out, at
+    # first in full, once the bright ones are known in one round, and not where the list is complete.
+    mask_rounds: int | None = 0 if len(known) else None
     for threshold in thresholds:
         result = search_patch(
             search,
@@ -241,11 +265,19 @@ def search_rounds(
             patch_id=patch_id,
             templates=templates,
             background=background,
+            mask_rounds=mask_rounds,
+            outside=outside,
         )
+        mask_rounds = 0 if len(known) else 1
         table = result.table
         kept = (table["ts"] >= search.settings.search_least_ts) & (table["s1"] > 0.0)
         now = pd.concat([beyond, table.loc[kept, list(KNOWN)]], ignore_index=True)
     return replace(result, kept=kept.to_numpy())
+
+
+def _filled(image: np.ndarray, outside: Bool) -> Float32:
+    """Return an image with `UNSEEN_COUNTS` where nothing was observed."""
+    return np.where(outside, np.float32(UNSEEN_COUNTS), image).astype(np.float32)
 
 
 def _near(known: pd.DataFrame, frame: Float64, radius_deg: float) -> pd.DataFrame:

@@ -1,0 +1,123 @@
+"""Sections of the networks, of what is made of their output, and of the run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from geminga.sections.base import AtLeastOne, Count, Fraction, Positive, Section
+
+
+class MiunConfig(Section):
+    """MIUN, the multi-input U-Net."""
+
+    width: AtLeastOne = Field(32, description="feature maps at the top level")
+    bottleneck_pixels: AtLeastOne = Field(16, description="pixels per side at the bottom")
+    input_scaling: Literal["counts", "anscombe"] = Field(
+        "counts", description="raw counts (thesis) or 2 sqrt(n + 3/8) before batch normalisation"
+    )
+    dropout: Fraction = Field(0.0, description="dropout at the bottleneck")
+
+
+class TrainingConfig(Section):
+    """Training of one network."""
+
+    epochs: AtLeastOne = 50
+    batch_size: AtLeastOne = Field(128, description="records per step, over all workers")
+    learning_rate: Positive = 1e-3
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    plateau_patience: Count = 5
+    plateau_min_gain: Fraction = Field(
+        0.0, description="relative gain in validation loss below which an epoch is on a plateau"
+    )
+    min_learning_rate: Positive = 1e-5
+    stop_patience: AtLeastOne = Field(50, description="epochs without gain before stopping")
+    loss: Literal["bce", "dice", "bce_dice", "cross_entropy"] = "bce"
+    augment: bool = Field(True, description="random rotations and reflections of the image")
+    precision: Literal["float32", "bfloat16"] = "float32"
+    workers: AtLeastOne = 1
+    threads: Count = Field(0, description="torch threads per worker; 0 shares the cores evenly")
+    use_gpu: bool = False
+
+
+class LocalisationConfig(Section):
+    """From network output to source positions."""
+
+    kernel_radius_px: Positive = Field(5.0, description="radius of the disk kernel (thesis: 69 px)")
+    threshold: Positive = Field(30.0, description="lowest kernel score of a group of pixels")
+    threshold_step: Positive = 10.0
+    max_group_radius_px: Positive = Field(5.0, description="larger groups are re-thresholded")
+    merge_radius_deg: Positive = Field(
+        0.3, description="patch detections this close are one source"
+    )
+    edge_margin_deg: Annotated[float, Field(ge=0)] = Field(
+        0.3, description="detections this close to the edge of a patch are left to its neighbour"
+    )
+    purity_floor: Fraction | None = Field(
+        0.8, description="score cut chosen on validation skies for this purity; null keeps all"
+    )
+    kmeans_max_clusters: AtLeastOne = 40
+    kmeans_pixel_threshold: Fraction = 0.5
+    significance_smoothing_deg: Positive = 0.25
+    significance_threshold: Positive = Field(
+        4.0, description="sigma of a peak, and of what is masked when the background is measured"
+    )
+    significance_min_gev: Positive = 1.0
+    wavelet_scales_deg: tuple[Positive, ...] = Field(
+        (0.33, 0.5),
+        min_length=1,
+        description="scales of the Mexican hat in the lowest band used; smaller above, as the PSF",
+    )
+    wavelet_threshold: Positive = Field(3.0, description="sigma of a peak")
+    wavelet_min_gev: Positive = Field(0.5, description="bands from here up are used; else all")
+    batch_size: AtLeastOne = 32
+
+
+class ImageConfig(Section):
+    """Source images for the classifier."""
+
+    pixels: AtLeastOne = 7
+    box_deg: tuple[Positive, ...] = Field(
+        (4.0, 4.0, 2.0, 1.0, 0.5, 0.5), description="width of each band's image"
+    )
+    yearly_box_deg: Positive = 1.0
+    yearly_min_gev: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="bands that start below this do not enter the yearly images"
+    )
+
+
+class ClassifierConfig(Section):
+    """Classifier network."""
+
+    width: AtLeastOne = 64
+    input_scaling: Literal["counts", "anscombe"] = Field(
+        "counts", description="raw counts (thesis) or 2 sqrt(n + 3/8) before batch normalisation"
+    )
+    dense: tuple[AtLeastOne, ...] = (256, 128, 64, 32)
+    balance: bool = Field(True, description="draw classes equally often; restore the prior later")
+    rotated_classes: tuple[str, ...] = Field(
+        ("PSR", "PWN+SNR"), description="classes shown in four rotations"
+    )
+
+
+class EvaluationConfig(Section):
+    """Comparison with the truth."""
+
+    match_radius_deg: Positive = 0.3
+    latitude_split_deg: Positive = 20.0
+    flux_bins_per_decade: AtLeastOne = 4
+    wavelet: bool = Field(True, description="run the wavelet search for comparison")
+    kmeans: bool = Field(True, description="run the k-means search for comparison")
+    likelihood: bool = Field(
+        True, description="run the likelihood search, on simulated skies also with true background"
+    )
+
+
+class RunConfig(Section):
+    """Where and how a run works."""
+
+    output: str = Field("out", description="folder of all outputs; each run has its own inside")
+    workers: Count = Field(0, description="Ray Data workers; 0 takes every core")
+    tracking_uri: str | None = Field(None, description="MLflow server; else a store in the output")
+    experiment: str = "geminga"
