@@ -206,6 +206,30 @@ PATCH_SOURCES = Table(
 )
 """Sources of one patch after a likelihood fit of all of them."""
 
+
+def patch_sources(n_channels: int) -> Table:
+    """Return PATCH_SOURCES with what the fit says of each channel.
+
+    Parameters
+    ----------
+    n_channels : int
+    """
+    flux = "cm-2 s-1"
+    return PATCH_SOURCES.with_columns(
+        [
+            column
+            for c in range(n_channels)
+            for column in (
+                Column(f"counts_{c}", "float64", "", f"counts fitted to channel {c} by itself"),
+                Column(f"counts_error_{c}", "float64", "", "their error; that of a limit at 0"),
+                Column(f"flux_{c}", "float64", flux, f"photon flux within channel {c}"),
+                Column(f"flux_error_{c}", "float64", flux, "its error; that of a limit at 0"),
+                Column(f"background_{c}", "float64", "deg-2", "diffuse counts of its pixel"),
+            )
+        ]
+    )
+
+
 MATCHES = Table(
     "matches",
     (

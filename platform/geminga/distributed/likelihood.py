@@ -20,7 +20,7 @@ from geminga.patches.records import image_columns
 from geminga.patches.render import expected_images
 from geminga.patches.store import read_group
 from geminga.sky.sky import Sky
-from geminga.tables import PATCH_SOURCES
+from geminga.tables import patch_sources
 
 
 def list_file(folder: Path, sky_id: int) -> Path:
@@ -81,7 +81,7 @@ class LikelihoodSearcher:
         return {"sources": str(target)}
 
     def patches(self, records: dict[str, Any], sky_id: int) -> pd.DataFrame:
-        """Return the sources (PATCH_SOURCES) of counted records of one sky."""
+        """Return the sources (`patch_sources`) of counted records of one sky."""
         frames, size = records["frame"], self.config.patches.size_deg
         images = [records[name] for name in image_columns(self.config.channels)]
         known = _no_sources()
@@ -107,7 +107,8 @@ class LikelihoodSearcher:
                 background=None if true is None else [image[p] for image in true],
             )
             tables.append(result.table[result.kept])
-        return PATCH_SOURCES.check(pd.concat(tables, ignore_index=True), "sources")
+        table = patch_sources(len(self.config.channels))
+        return table.check(pd.concat(tables, ignore_index=True), "sources")
 
     def _sky(self, sky_id: int) -> Sky:
         if self.skies is None:

@@ -35,7 +35,7 @@ from geminga.likelihood.source_model import SourceModel, Spectra, make_source_mo
 from geminga.likelihood.ts_map import TsMaps, ts_maps
 from geminga.response import Response
 from geminga.sections import LikelihoodConfig
-from geminga.tables import PATCH_SOURCES
+from geminga.tables import patch_sources
 
 KNOWN = ("lon_deg", "lat_deg", "s1", "index")
 """Columns of sources that a search starts from."""
@@ -77,7 +77,7 @@ class PatchResult:
     Attributes
     ----------
     table : DataFrame
-        PATCH_SOURCES, the known sources first.
+        `patch_sources`, the known sources first.
     fit : PatchFit
         Of the same rows.
     background : tuple of Float32 (n_c, n_c)
@@ -223,7 +223,11 @@ def search_patch(
         settings,
     )
     return PatchResult(
-        _table(fit, frame, half, sky_id, patch_id), fit, beneath, maps, np.ones(len(fit), np.bool_)
+        _table(search, fit, background, frame, sky_id, patch_id),
+        fit,
+        beneath,
+        maps,
+        np.ones(len(fit), np.bool_),
     )
 
 
@@ -300,12 +304,32 @@ def _images(
 
 
 def _table(
-    fit: PatchFit, frame: Float64, half_deg: float, sky_id: int, patch_id: int
+    search: PatchSearch,
+    fit: PatchFit,
+    background: Sequence[Float32],
+    frame: Float64,
+    sky_id: int,
+    patch_id: int,
 ) -> pd.DataFrame:
     vectors = from_plane(frame, fit.x_deg, fit.y_deg)
     lon, lat = lon_lat(vectors)
     covariance = _on_the_sphere(fit.position_covariance, frame, fit.x_deg, fit.y_deg)
-    return PATCH_SOURCES.frame(
+    half_deg = search.size_deg / 2.0
+    each: dict[str, np.ndarray] = {}
+    for c, image in enumerate(background):
+        n = len(image)
+        row, column = (
+            np.clip((v / search.size_deg + 0.5) * n, 0, n - 1).astype(np.int64)
+            for v in (fit.y_deg, fit.x_deg)
+        )
+        each |= {
+            f"counts_{c}": fit.counts[:, c],
+            f"counts_error_{c}": fit.counts_error[:, c],
+            f"flux_{c}": fit.band_flux[:, c],
+            f"flux_error_{c}": fit.band_flux_error[:, c],
+            f"background_{c}": image[row, column].astype(np.float64) * (n / search.size_deg) ** 2,
+        }
+    return patch_sources(len(background)).frame(
         {
             "sky_id": np.full(len(lon), sky_id),
             "patch_id": np.full(len(lon), patch_id),
@@ -324,6 +348,7 @@ def _table(
             "cov_north_deg2": covariance[:, 1, 1],
             "goodness": fit.goodness,
             "converged": fit.converged,
+            **each,
         }
     )
 

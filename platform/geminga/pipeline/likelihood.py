@@ -17,7 +17,7 @@ from geminga.files import read_parquet, write_parquet
 from geminga.likelihood.sky_list import sky_list
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.store import group_sizes
-from geminga.tables import CANDIDATES, PATCH_SOURCES
+from geminga.tables import CANDIDATES, patch_sources
 
 
 def likelihood_search(
@@ -52,9 +52,10 @@ def likelihood_search(
     Returns
     -------
     dict of DataFrame
-        PATCH_SOURCES of each sky, every source once.
+        `patch_sources` of each sky, every source once.
     """
     thresholds = config.likelihood.search_thresholds
+    table = patch_sources(len(config.channels))
     known = ""
     lists: dict[int, pd.DataFrame] = {}
     for number, part in enumerate((thresholds[:-1], thresholds[-1:])):
@@ -81,7 +82,7 @@ def likelihood_search(
             found[int(piece["sky_id"])].append(read_parquet(Path(row["sources"])))
         for sky in skies:
             whole = sky_list(pd.concat(found[sky], ignore_index=True), grid_for_sky(config, sky))
-            lists[sky] = PATCH_SOURCES.check(whole, "sources")
+            lists[sky] = table.check(whole, "sources")
             write_parquet(list_file(target, sky), lists[sky])
         known = str(target.resolve())
     return lists
@@ -106,5 +107,6 @@ def candidates_of(sources: pd.DataFrame, config: Config, sky_id: int) -> pd.Data
             "n_patches_covering": np.maximum(grid.covers(lon, lat), 1),
         }
     )
-    further = [name for name in PATCH_SOURCES.names if name not in base.columns]
+    names = patch_sources(len(config.channels)).names
+    further = [name for name in names if name not in base.columns]
     return pd.concat([base, sources[further].reset_index(drop=True)], axis=1)
