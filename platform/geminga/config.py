@@ -27,6 +27,7 @@ from geminga.sections import (
     MiunConfig,
     ObservedConfig,
     PatchConfig,
+    RankerConfig,
     ResponseConfig,
     RunConfig,
     Section,
@@ -45,6 +46,7 @@ __all__ = [
     "MiunConfig",
     "ObservedConfig",
     "PatchConfig",
+    "RankerConfig",
     "ResponseConfig",
     "RunConfig",
     "Section",
@@ -78,6 +80,16 @@ class Config(Section):
     miun: MiunConfig = MiunConfig()
     miun_training: TrainingConfig = TrainingConfig()
     localisation: LocalisationConfig = LocalisationConfig()
+    ranker: RankerConfig = RankerConfig()
+    ranker_training: TrainingConfig = TrainingConfig(
+        epochs=30,
+        batch_size=256,
+        learning_rate=2e-3,
+        plateau_factor=0.3,
+        plateau_patience=2,
+        plateau_min_gain=1e-3,
+        stop_patience=6,
+    )
     images: ImageConfig = ImageConfig()
     classifier: ClassifierConfig = ClassifierConfig()
     classifier_training: TrainingConfig = TrainingConfig(

@@ -27,13 +27,15 @@ from geminga.classification import samples
 from geminga.classification.store import load_samples
 from geminga.config import Config
 from geminga.errors import InputError
+from geminga.localisation.features import feature_names
 from geminga.logs import show_logs
-from geminga.networks.build import build_classifier, build_miun
+from geminga.networks.build import build_classifier, build_miun, build_ranker
 from geminga.networks.losses import METRICS, Kind, build_loss
 from geminga.sections import TrainingConfig
 from geminga.training.batches import Batch
 from geminga.training.loop import EpochReport, fit
 from geminga.training.patches import PatchReader
+from geminga.training.rows import RowReader
 from geminga.training.state import TrainState, load_state, save_state
 
 logger = logging.getLogger(__name__)
@@ -46,12 +48,12 @@ MAX_FAILURES = 2
 def train_network(
     kind: Kind, config: Config, train: list[Path], valid: list[Path], folder: Path
 ) -> TrainState:
-    """Train MIUN or the classifier with Ray Train; return the state after the last epoch.
+    """Train a network with Ray Train; return the state after the last epoch.
 
     Parameters
     ----------
     kind : str
-        ``miun`` or ``classifier``.
+        ``miun``, ``ranker`` or ``classifier``.
     config : Config
         Settings of the run.
     train, valid : list of Path
@@ -101,7 +103,12 @@ def train_network(
 
 def settings_of(kind: Kind, config: Config) -> TrainingConfig:
     """Return the training section of a network."""
-    return config.miun_training if kind == "miun" else config.classifier_training
+    sections = {
+        "miun": config.miun_training,
+        "ranker": config.ranker_training,
+        "classifier": config.classifier_training,
+    }
+    return sections[kind]
 
 
 def _check_resources(kind: Kind, settings: TrainingConfig) -> None:
@@ -178,6 +185,14 @@ def _ingredients(
         reader = PatchReader(train, config, rank, workers)
         checker = PatchReader(valid, config, rank, workers)
         return build_miun(config), reader.train, checker.valid
+    if kind == "ranker":
+        names = feature_names(len(config.channels))
+        size = config.ranker_training.batch_size
+        rows = RowReader(train, names, size, config.seed, rank, workers)
+        model = build_ranker(config, len(names))
+        model.standardise(rows.features)
+        held_out = RowReader(valid, names, size, config.seed, rank, workers)
+        return model, rows.train, held_out.valid
     shown = samples.SourceSamples.join([load_samples(p)[0] for p in train])
     held = samples.SourceSamples.join([load_samples(p)[0] for p in valid])
     return (

@@ -11,10 +11,11 @@ from geminga.bands import pixel_sizes
 from geminga.classes import with_fake
 from geminga.config import Config
 from geminga.networks.miun import Miun
+from geminga.networks.ranker import Ranker
 from geminga.networks.source_cnn import SourceCnn
 from geminga.seeds import Stage, generator
 
-_MIUN, _CLASSIFIER = 0, 1
+_MIUN, _CLASSIFIER, _RANKER = 0, 1, 2
 
 
 def image_channels(config: Config) -> int:
@@ -49,6 +50,15 @@ def build_classifier(config: Config) -> SourceCnn:
             settings.input_scaling,
         )
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def build_ranker(config: Config, features: int) -> Ranker:
+    """Return the ranker with starting weights that depend on the root seed alone.
+
+    `features` is their number.
+    """
+    with _seeded(config, _RANKER):
+        return Ranker(features, config.ranker.width, config.ranker.depth)
 
 
 @contextmanager

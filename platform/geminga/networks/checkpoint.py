@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import safetensors
 import torch
@@ -15,13 +15,16 @@ from geminga.classes import with_fake
 from geminga.config import Config
 from geminga.errors import InputError
 from geminga.files import atomic, file_digest, read_json, write_json
-from geminga.networks.build import build_classifier, build_miun
+from geminga.networks.build import build_classifier, build_miun, build_ranker
 from geminga.networks.losses import Kind
 from geminga.networks.miun import Miun
+from geminga.networks.ranker import Ranker
 from geminga.networks.source_cnn import SourceCnn
 
 FORMAT_VERSION = 1
 WEIGHTS, META = "weights.safetensors", "model.json"
+FEATURES = "features"
+"""Key of a ranker's extra: the names of its features, in order."""
 
 
 def save_checkpoint(
@@ -36,7 +39,7 @@ def save_checkpoint(
     model : Module
         The network; a distributed wrapper around it is taken off.
     kind : str
-        ``miun`` or ``classifier``.
+        ``miun``, ``ranker`` or ``classifier``.
     config : Config
         Configuration that built the network.
     extra : dict
@@ -69,7 +72,7 @@ def save_checkpoint(
 
 def load_checkpoint(
     folder: Path, config: Config, kind: Kind | None = None
-) -> tuple[Miun | SourceCnn, dict[str, Any]]:
+) -> tuple[Miun | Ranker | SourceCnn, dict[str, Any]]:
     """Read a network that fits a configuration.
 
     Parameters
@@ -83,7 +86,7 @@ def load_checkpoint(
 
     Returns
     -------
-    model : Miun or SourceCnn
+    model : Miun, Ranker or SourceCnn
         In evaluation mode.
     meta : dict
         Contents of ``model.json``; ``extra`` is what was given when saving.
@@ -98,9 +101,7 @@ def load_checkpoint(
     if kind is not None and meta["kind"] != kind:
         raise InputError(str(folder), f"holds a {meta['kind']}", f"name the folder of a {kind}")
     _compare(folder, meta["needs"], _needs(config, meta["kind"]))
-    model: Miun | SourceCnn = (
-        build_miun(config) if meta["kind"] == "miun" else build_classifier(config)
-    )
+    model = _build(config, meta)
     path = folder / WEIGHTS
     retrain = "train the network again"
     try:
@@ -116,6 +117,12 @@ def load_checkpoint(
     return model.to(memory_format=torch.channels_last), meta  # type: ignore[call-overload]
 
 
+def _build(config: Config, meta: dict[str, Any]) -> Miun | Ranker | SourceCnn:
+    if meta["kind"] == "ranker":
+        return build_ranker(config, len(meta["extra"][FEATURES]))
+    return build_miun(config) if meta["kind"] == "miun" else build_classifier(config)
+
+
 def _read_meta(path: Path) -> dict[str, Any]:
     meta = read_json(path)
     version = meta.get("format_version") if isinstance(meta, dict) else None
@@ -125,9 +132,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
             f"format version {version}, this geminga reads {FORMAT_VERSION}",
             "train the network again",
         )
-    if meta.get("kind") not in ("miun", "classifier") or not {"needs", "weights_sha256"} <= set(
-        meta
-    ):
+    keys = {"needs", "weights_sha256", "extra"}
+    if meta.get("kind") not in get_args(Kind) or not keys <= set(meta):
         raise InputError(str(path), "does not describe a network", "train the network again")
     return dict(meta)
 
@@ -140,6 +146,14 @@ def _needs(config: Config, kind: str) -> dict[str, Any]:
             "channels": channels,
             "patches.size_deg": config.patches.size_deg,
             **{f"miun.{key}": value for key, value in config.miun.model_dump(mode="json").items()},
+        }
+    if kind == "ranker":
+        parts = {"likelihood": config.likelihood, "ranker": config.ranker}
+        dumped = {name: part.model_dump(mode="json") for name, part in parts.items()}
+        return {
+            "channels": channels,
+            "patches.size_deg": config.patches.size_deg,
+            **{f"{name}.{key}": v for name, part in dumped.items() for key, v in part.items()},
         }
     settings = config.classifier
     return {

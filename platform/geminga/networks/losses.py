@@ -14,7 +14,7 @@ from geminga.errors import InputError
 Measure = Callable[[Tensor, Tensor], Tensor]
 """Logits and target to one number."""
 
-Kind = Literal["miun", "classifier"]
+Kind = Literal["miun", "ranker", "classifier"]
 
 
 def bce(logits: Tensor, target: Tensor) -> Tensor:
@@ -56,6 +56,11 @@ def accuracy(logits: Tensor, target: Tensor) -> Tensor:
     return (logits.argmax(dim=1) == target).float().mean()
 
 
+def binary_accuracy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the part of logits (N,) on the right side of probability 1/2 for targets of 0 and 1."""
+    return ((logits > 0) == (target > 0)).float().mean()
+
+
 LOSSES: dict[str, Measure] = {
     "bce": bce,
     "dice": dice,
@@ -65,12 +70,14 @@ LOSSES: dict[str, Measure] = {
 
 METRICS: dict[Kind, dict[str, Measure]] = {
     "miun": {"mask_overlap": mask_overlap},
+    "ranker": {"accuracy": binary_accuracy},
     "classifier": {"accuracy": accuracy},
 }
 """What each network reports besides its loss."""
 
 _LOSSES_OF_KIND: dict[Kind, tuple[str, ...]] = {
     "miun": ("bce", "dice", "bce_dice"),
+    "ranker": ("bce",),
     "classifier": ("cross_entropy",),
 }
 

@@ -25,10 +25,11 @@ from geminga.pipeline.examples import example_patches
 from geminga.pipeline.real import evaluate_real_sky
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import (
-    MIUN,
+    RANKED,
     SEARCH_NAMES,
     candidate_file,
     extended_of,
+    primary_search,
     searches_of,
     selected,
     truth_of,
@@ -54,7 +55,8 @@ def reference_files(config: Config) -> Sequence[Path]:
 
 def run_evaluate(context: Context, folder: Path) -> Mapping[str, Any]:
     """Measure completeness, purity, positions and classes; draw the figures."""
-    for kind in ("miun", "classifier"):
+    ranked = primary_search(context.config) == RANKED
+    for kind in ("miun", *(("ranker",) if ranked else ()), "classifier"):
         history = read_json(context.folder(kind) / "history.json")
         save(folder, f"training_{kind}", figures.training_curves(history, f"training of {kind}"))
     if context.config.observed is not None:
@@ -102,7 +104,7 @@ def _evaluate_simulated(context: Context, folder: Path) -> RunSummary:
     save(folder, "confusion", figures.confusion_matrices(confusion))
     sky = test_sky_ids(config)[0]
     truth = truth_of(context, sky)
-    everything = _candidates(context, MIUN, sky)
+    everything = _candidates(context, primary_search(config), sky)
     candidates = everything[_counted(context, everything, truth, sky)].reset_index(drop=True)
     matches = match(candidates, truth, radius)
     save(folder, "sky", figures.sky_map(candidates, truth, matches, f"{config.name}: test sky"))
@@ -174,7 +176,7 @@ def _confusion(context: Context) -> ConfusionCounts:
     config = context.config
     confusion = empty_confusion(config.classes)
     for sky in test_sky_ids(config):
-        truth, found = truth_of(context, sky), _candidates(context, MIUN, sky)
+        truth, found = truth_of(context, sky), _candidates(context, primary_search(config), sky)
         radius = config.evaluation.match_radius_deg
         counted = _counted(context, found, truth, sky)
         candidates = found[counted].reset_index(drop=True)

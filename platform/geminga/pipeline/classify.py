@@ -23,7 +23,13 @@ from geminga.files import read_json, read_parquet, write_json
 from geminga.networks.checkpoint import load_checkpoint
 from geminga.networks.source_cnn import SourceCnn
 from geminga.pipeline.runner import Context
-from geminga.pipeline.search import MIUN, candidate_file, selected
+from geminga.pipeline.search import (
+    RANKED,
+    candidate_file,
+    primary_search,
+    selected,
+    training_candidates,
+)
 from geminga.pipeline.simulate import diffuse_path, sky_ids, test_sky_ids
 from geminga.seeds import Split
 from geminga.sky.photons import Photons
@@ -37,9 +43,8 @@ def catalog_file(folder: Path, sky: int) -> Path:
 def run_images(context: Context, folder: Path) -> Mapping[str, Any]:
     """Render the source images of the detections on training and validation skies."""
     config = context.config
-    found = context.folder("search_training")
     pieces: list[Piece] = [
-        {"sky_id": sky, "candidates": str(candidate_file(found, MIUN, sky).resolve())}
+        {"sky_id": sky, "candidates": str(training_candidates(context, sky).resolve())}
         for sky in sky_ids(config, Split.TRAIN, Split.VALID)
     ]
     arguments = (
@@ -65,9 +70,10 @@ def run_catalog(context: Context, folder: Path) -> Mapping[str, Any]:
     prior = np.array(extra["prior"], dtype=np.float64)
     before = None if extra["train_prior"] is None else np.array(extra["train_prior"])
     summary: dict[str, Any] = {}
+    primary = primary_search(config)
     for sky in test_sky_ids(config):
-        path = candidate_file(context.folder("search"), MIUN, sky)
-        candidates = selected(context, MIUN, read_parquet(path))
+        path = candidate_file(context.folder("search"), primary, sky)
+        candidates = selected(context, primary, read_parquet(path))
         photons = Photons.load(photon_file(context.folder("observe"), sky))
         images = counted_source_images(
             photons, candidates["lon_deg"].to_numpy(), candidates["lat_deg"].to_numpy(), config
@@ -87,13 +93,19 @@ def run_catalog(context: Context, folder: Path) -> Mapping[str, Any]:
 def write_catalogue(context: Context, path: Path, frame: pd.DataFrame) -> None:
     """Write a catalogue as FITS and as DS9 regions, with its provenance in the header."""
     config = context.config
-    header = {
+    header: dict[str, str | int | float | bool] = {
         "CREATOR": f"geminga {geminga.__version__}",
         "CONFNAME": config.name,
         "CONFHASH": config.hash(),
         "ROOTSEED": config.seed,
         "IRF": config.response.irf,
-        "MIUNHASH": read_json(context.folder("miun") / "model" / "model.json")["weights_sha256"],
+        "MIUNHASH": _weights_hash(context, "miun"),
     }
+    if primary_search(config) == RANKED:
+        header["RANKHASH"] = _weights_hash(context, "ranker")
     write_fits(path, frame, config.classes, header)
     write_regions(path.with_suffix(".reg"), frame)
+
+
+def _weights_hash(context: Context, network: str) -> str:
+    return str(read_json(context.folder(network) / "model" / "model.json")["weights_sha256"])

@@ -26,9 +26,9 @@ from geminga.matching import match
 from geminga.pipeline.examples import example_patches
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import (
-    MIUN,
     SEARCH_NAMES,
     candidate_file,
+    primary_search,
     searches_of,
     selected,
 )
@@ -90,7 +90,7 @@ def evaluate_real_sky(context: Context, folder: Path) -> RunSummary:
         write_json(folder / f"real_{search}.json", result.tree())
         extra.update(_named(name, result, observed.truth_catalog))
         extra[f"{name}: detections left out on extended sources"] = len(detections) - len(chosen)
-        if search == MIUN:
+        if search == primary_search(config):
             _draw(context, folder, chosen, sure, catalogs, truth)
     draw = figures.save_figure
     label = f"photon flux in {observed.truth_catalog} (cm$^{{-2}}$ s$^{{-1}}$)"

@@ -30,6 +30,7 @@ CAPTIONS = {
     "true sources, crosses detections.",
     "confusion": "Confusion of classes, on the natural and on the balanced mix.",
     "training_miun": "Training of MIUN.",
+    "training_ranker": "Training of the ranker.",
     "training_classifier": "Training of the classifier.",
 }
 """Figures of the report in order, with their captions."""

@@ -23,6 +23,7 @@ from geminga.localisation.stitch import stitch
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.store import group_sizes
 from geminga.pipeline.likelihood import candidates_of, likelihood_search
+from geminga.pipeline.ranked import RankedBy
 from geminga.pipeline.runner import Context
 from geminga.pipeline.simulate import diffuse_path, reference_path, sky_ids, test_sky_ids
 from geminga.seeds import Split
@@ -35,12 +36,14 @@ SIGNIFICANCE = "significance"
 WAVELET = "wavelet"
 KMEANS = "kmeans"
 LIKELIHOOD = "likelihood"
+RANKED = "ranked"
 ORACLE = "oracle"
 CALIBRATED = (LIKELIHOOD, MIUN, SIGNIFICANCE, WAVELET)
 """Searches whose score cut is chosen on validation skies, as far as they are run."""
 
 SEARCH_NAMES = {
-    LIKELIHOOD: "likelihood search",
+    RANKED: "likelihood and ranker",
+    LIKELIHOOD: "likelihood (TS)",
     MIUN: "MIUN",
     SIGNIFICANCE: "threshold search",
     WAVELET: "wavelet search",
@@ -48,6 +51,7 @@ SEARCH_NAMES = {
     ORACLE: "oracle (true background)",
 }
 BY_LIKELIHOOD = (LIKELIHOOD, ORACLE)
+CUTS_FILE = "cuts.json"
 
 
 def candidate_file(folder: Path, search: str, sky: int) -> Path:
@@ -75,14 +79,14 @@ def run_search_training(context: Context, folder: Path) -> Mapping[str, Any]:
     config = context.config
     patches = context.folder("observe_training")
     train, valid = sky_ids(config, Split.TRAIN), sky_ids(config, Split.VALID)
-    _search(context, folder, patches, train, (MIUN,))
+    primary = MIUN if primary_search(config) == MIUN else LIKELIHOOD
+    _search(context, folder, patches, train, (primary,))
     calibrated = [name for name in searches_of(config) if name in CALIBRATED]
-    _search(context, folder, patches, valid, tuple(n for n in calibrated if n not in BY_LIKELIHOOD))
-    _by_likelihood(context, folder, patches, valid, calibrated)
-    cuts = {name: _choose_cut(context, folder, name, valid) for name in calibrated}
+    _search(context, folder, patches, valid, tuple(calibrated))
+    cuts = {name: choose_cut(context, folder, name, valid) for name in calibrated}
     if LIKELIHOOD in cuts:
         cuts[ORACLE] = cuts[LIKELIHOOD]
-    write_json(folder / "cuts.json", cuts)
+    write_json(folder / CUTS_FILE, cuts)
     return {f"score cut of the {SEARCH_NAMES[k]}": round(cuts[k], 2) for k in calibrated}
 
 
@@ -92,10 +96,13 @@ def run_search(context: Context, folder: Path) -> Mapping[str, Any]:
     searches = searches_of(config)
     skies = test_sky_ids(config)
     patches = context.folder("observe")
-    others = tuple(name for name in searches if name not in BY_LIKELIHOOD)
-    accuracy = _search(context, folder, patches, skies, others)
-    _by_likelihood(context, folder, patches, skies, searches)
+    accuracy = _search(context, folder, patches, skies, searches)
     write_json(folder / "accuracy.json", asdict(accuracy))
+    if RANKED in searches:
+        rank = RankedBy(context.folder("ranker") / "model", config)
+        for sky in skies:
+            listed = read_parquet(candidate_file(folder, LIKELIHOOD, sky))
+            write_parquet(candidate_file(folder, RANKED, sky), rank(listed))
     return {
         f"candidates of the {SEARCH_NAMES[name]}": sum(
             len(read_parquet(candidate_file(folder, name, sky))) for sky in skies
@@ -107,12 +114,14 @@ def run_search(context: Context, folder: Path) -> Mapping[str, Any]:
 def searches_of(config: Config) -> tuple[str, ...]:
     """Return the searches run on the test skies."""
     evaluation = config.evaluation
+    by_likelihood = config.localisation.detector == "likelihood"
     wanted = {
-        LIKELIHOOD: evaluation.likelihood,
+        RANKED: by_likelihood,
+        LIKELIHOOD: by_likelihood,
         WAVELET: evaluation.wavelet,
         KMEANS: evaluation.kmeans,
         # Only a simulation knows its true background.
-        ORACLE: evaluation.likelihood and config.observed is None,
+        ORACLE: by_likelihood and config.observed is None,
     }
     return tuple(name for name in SEARCH_NAMES if wanted.get(name, True))
 
@@ -125,7 +134,33 @@ def selected(context: Context, search: str, candidates: pd.DataFrame) -> pd.Data
 
 def score_cuts(context: Context) -> dict[str, float]:
     """Return the score cuts chosen on the validation skies."""
-    return dict(read_json(context.folder("search_training") / "cuts.json"))
+    cuts = dict(read_json(context.folder("search_training") / CUTS_FILE))
+    ranked = context.folder("ranker") / CUTS_FILE
+    return {**cuts, **read_json(ranked)} if ranked.is_file() else cuts
+
+
+def primary_search(config: Config) -> str:
+    """Return the search whose detections become the catalogue."""
+    return RANKED if config.localisation.detector == "likelihood" else MIUN
+
+
+def training_candidates(context: Context, sky: int) -> Path:
+    """Return the file of that search's candidates on a training or validation sky."""
+    name = primary_search(context.config)
+    stage = "ranker" if name == RANKED else "search_training"
+    return candidate_file(context.folder(stage), name, sky)
+
+
+def _search(
+    context: Context, folder: Path, patches: Path, skies: Sequence[int], searches: tuple[str, ...]
+) -> PixelCounts:
+    """Run searches on skies and write their candidates; RANKED is a later stage's."""
+    on_maps = tuple(n for n in searches if n not in (*BY_LIKELIHOOD, RANKED))
+    accuracy = PixelCounts()
+    if on_maps:
+        accuracy = _search_patches(context, folder, patches, skies, on_maps)
+    _by_likelihood(context, folder, patches, skies, searches)
+    return accuracy
 
 
 def _by_likelihood(
@@ -150,7 +185,7 @@ def _by_likelihood(
             write_parquet(candidate_file(folder, name, sky), candidates_of(sources, config, sky))
 
 
-def _search(
+def _search_patches(
     context: Context,
     folder: Path,
     patches: Path,
@@ -196,7 +231,7 @@ def _stitch_sky(
         )
 
 
-def _choose_cut(context: Context, folder: Path, search: str, skies: Sequence[int]) -> float:
+def choose_cut(context: Context, folder: Path, search: str, skies: Sequence[int]) -> float:
     """Return the lowest score at which validation detections reach the purity floor."""
     config = context.config
     floor = config.localisation.purity_floor

@@ -8,11 +8,11 @@ from pathlib import Path
 from geminga.config import Config
 from geminga.distributed.session import close_ray
 from geminga.files import file_digest
-from geminga.pipeline import assess, classify, report, search, simulate, train
+from geminga.pipeline import assess, classify, ranking, report, search, simulate, train
 from geminga.pipeline.runner import Context, Stage, run_stages
 
 _SKY_SETTINGS = ("bands", "classes", "response", "sky")
-_SEARCH_SETTINGS = ("localisation", "likelihood", "evaluation.wavelet", "evaluation.likelihood")
+_SEARCH_SETTINGS = ("localisation", "likelihood", "evaluation.wavelet")
 
 STAGES: tuple[Stage, ...] = (
     Stage(
@@ -50,15 +50,21 @@ STAGES: tuple[Stage, ...] = (
         settings=(*_SEARCH_SETTINGS, "evaluation.match_radius_deg"),
     ),
     Stage(
+        "ranker",
+        ranking.run_ranker,
+        reads=("skies", "search_training"),
+        settings=("ranker", "ranker_training"),
+    ),
+    Stage(
         "search",
         search.run_search,
-        reads=("response", "skies", "observe", "miun"),
+        reads=("response", "skies", "observe", "miun", "ranker"),
         settings=(*_SEARCH_SETTINGS, "evaluation.kmeans"),
     ),
     Stage(
         "images",
         classify.run_images,
-        reads=("response", "skies", "search_training"),
+        reads=("response", "skies", "search_training", "ranker"),
         settings=("images", "evaluation.match_radius_deg"),
     ),
     Stage(
@@ -70,13 +76,22 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "catalog",
         classify.run_catalog,
-        reads=("observe", "search", "search_training", "classifier"),
+        reads=("observe", "search", "search_training", "ranker", "classifier"),
         settings=("images",),
     ),
     Stage(
         "evaluate",
         assess.run_evaluate,
-        reads=("skies", "observe", "search", "search_training", "miun", "classifier", "catalog"),
+        reads=(
+            "skies",
+            "observe",
+            "search",
+            "search_training",
+            "ranker",
+            "miun",
+            "classifier",
+            "catalog",
+        ),
         settings=("evaluation", "observed"),
         input_files=assess.reference_files,
     ),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from geminga.classes import with_fake
 from geminga.classification.predict import natural_prior
@@ -17,11 +18,11 @@ from geminga.distributed.session import ray_session
 from geminga.distributed.simulate import patch_file
 from geminga.distributed.train import train_network
 from geminga.files import write_json
-from geminga.networks.build import build_classifier, build_miun
-from geminga.networks.checkpoint import save_checkpoint
+from geminga.networks.build import build_classifier, build_miun, build_ranker
+from geminga.networks.checkpoint import FEATURES, save_checkpoint
 from geminga.networks.losses import Kind
 from geminga.pipeline.runner import Context
-from geminga.pipeline.search import MIUN, score_cuts
+from geminga.pipeline.search import primary_search, score_cuts
 from geminga.pipeline.simulate import sky_ids
 from geminga.seeds import Split
 
@@ -31,7 +32,7 @@ def run_miun(context: Context, folder: Path) -> Mapping[str, Any]:
     config, patches = context.config, context.folder("patches")
     train = [patch_file(patches, sky) for sky in sky_ids(config, Split.TRAIN)]
     valid = [patch_file(patches, sky) for sky in sky_ids(config, Split.VALID)]
-    return _train("miun", context, folder, train, valid, {})
+    return train_and_save("miun", context, folder, train, valid, {})
 
 
 def run_classifier(context: Context, folder: Path) -> Mapping[str, Any]:
@@ -39,7 +40,7 @@ def run_classifier(context: Context, folder: Path) -> Mapping[str, Any]:
     config, images = context.config, context.folder("images")
     train = [image_file(images, sky) for sky in sky_ids(config, Split.TRAIN)]
     valid = [image_file(images, sky) for sky in sky_ids(config, Split.VALID)]
-    cut = score_cuts(context)[MIUN]
+    cut = score_cuts(context)[primary_search(config)]
     parts = [load_samples(path) for path in train]
     labels = np.concatenate([samples.labels for samples, _ in parts])
     kept = np.concatenate([scores for _, scores in parts]) >= cut
@@ -48,22 +49,30 @@ def run_classifier(context: Context, folder: Path) -> Mapping[str, Any]:
         "prior": natural_prior(labels[kept], n).tolist(),
         "train_prior": None if config.classifier.balance else natural_prior(labels, n).tolist(),
     }
-    return _train("classifier", context, folder, train, valid, extra)
+    return train_and_save("classifier", context, folder, train, valid, extra)
 
 
-def _train(
+def train_and_save(
     kind: Kind,
     context: Context,
     folder: Path,
     train: list[Path],
     valid: list[Path],
     extra: dict[str, Any],
+    finish: Callable[[nn.Module], dict[str, Any]] | None = None,
 ) -> Mapping[str, Any]:
+    """Train a network, let `finish` add to what is kept with it, and save it in ``model``."""
     config: Config = context.config
     with ray_session():
         state = train_network(kind, config, train, valid, folder / "checkpoints")
-    model = build_miun(config) if kind == "miun" else build_classifier(config)
+    model: nn.Module
+    if kind == "ranker":
+        model = build_ranker(config, len(extra[FEATURES]))
+    else:
+        model = build_miun(config) if kind == "miun" else build_classifier(config)
     model.load_state_dict(state.best_model)
+    if finish is not None:
+        extra = {**extra, **finish(model)}
     figures = {"best_epoch": state.best_epoch, "best_validation_loss": state.best_loss}
     save_checkpoint(folder / "model", model, kind, config, {**extra, **figures})
     write_json(folder / "history.json", state.history)

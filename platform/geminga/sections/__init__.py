@@ -7,6 +7,7 @@ from geminga.sections.learning import (
     ImageConfig,
     LocalisationConfig,
     MiunConfig,
+    RankerConfig,
     RunConfig,
     TrainingConfig,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "ObservedConfig",
     "PatchConfig",
     "Positive",
+    "RankerConfig",
     "ResponseConfig",
     "RunConfig",
     "Section",

@@ -20,6 +20,13 @@ class MiunConfig(Section):
     dropout: Fraction = Field(0.0, description="dropout at the bottleneck")
 
 
+class RankerConfig(Section):
+    """The network that judges fitted sources."""
+
+    width: AtLeastOne = 48
+    depth: AtLeastOne = 2
+
+
 class TrainingConfig(Section):
     """Training of one network."""
 
@@ -44,6 +51,11 @@ class TrainingConfig(Section):
 class LocalisationConfig(Section):
     """From network output to source positions."""
 
+    detector: Literal["likelihood", "miun"] = Field(
+        "likelihood",
+        description="whose detections become the catalogue: the likelihood search judged by the "
+        "ranker, or MIUN alone (the likelihood search is not run then)",
+    )
     kernel_radius_px: Positive = Field(5.0, description="radius of the disk kernel (thesis: 69 px)")
     threshold: Positive = Field(30.0, description="lowest kernel score of a group of pixels")
     threshold_step: Positive = 10.0
@@ -109,9 +121,6 @@ class EvaluationConfig(Section):
     flux_bins_per_decade: AtLeastOne = 4
     wavelet: bool = Field(True, description="run the wavelet search for comparison")
     kmeans: bool = Field(True, description="run the k-means search for comparison")
-    likelihood: bool = Field(
-        True, description="run the likelihood search, on simulated skies also with true background"
-    )
 
 
 class RunConfig(Section):
