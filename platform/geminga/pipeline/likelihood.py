@@ -14,6 +14,7 @@ from geminga.distributed.session import ray_session
 from geminga.distributed.simulate import patch_file
 from geminga.distributed.work import run_pieces
 from geminga.files import read_parquet, write_parquet
+from geminga.likelihood.position_errors import TAIL, calibrated_positions
 from geminga.likelihood.sky_list import sky_list
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.store import group_sizes
@@ -91,8 +92,10 @@ def likelihood_search(
 def candidates_of(sources: pd.DataFrame, config: Config, sky_id: int) -> pd.DataFrame:
     """Return fitted sources as candidates: columns of CANDIDATES, then what the fit says.
 
-    The score is the TS, the position error the mean of the two axes of the fit's.
+    The score is the TS, the position error the mean of the two axes of the ellipse, which is
+    calibrated (`geminga.likelihood.position_errors`): `sources` come as fitted.
     """
+    sources = calibrated_positions(sources)
     grid = grid_for_sky(config, sky_id)
     lon, lat = sources["lon_deg"].to_numpy(), sources["lat_deg"].to_numpy()
     variance = 0.5 * (sources["cov_east_deg2"] + sources["cov_north_deg2"]).to_numpy()
@@ -108,5 +111,5 @@ def candidates_of(sources: pd.DataFrame, config: Config, sky_id: int) -> pd.Data
         }
     )
     names = patch_sources(len(config.channels)).names
-    further = [name for name in names if name not in base.columns]
+    further = [name for name in names if name not in base.columns] + [TAIL]
     return pd.concat([base, sources[further].reset_index(drop=True)], axis=1)
