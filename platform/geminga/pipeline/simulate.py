@@ -73,7 +73,7 @@ def reference_config(config: Config) -> Config:
     """Return the settings of the diffuse emission that a search takes as its reference."""
     sky = {
         "interstellar": (config.likelihood.reference,),
-        "test_interstellar": None,
+        "test_interstellar": (),
         # Faint sources that are told apart from the isotropic emission are background all the same.
         "depth": None,
         "least_ts": None,

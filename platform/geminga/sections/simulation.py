@@ -84,8 +84,9 @@ class SkyConfig(Section):
         description="models: 'builtin', a FITS mapcube, or HEALPix templates joined by '+'; "
         "each training and validation sky draws one",
     )
-    test_interstellar: str | None = Field(
-        None, description="model of the test skies; else the first of interstellar"
+    test_interstellar: Names = Field(
+        (),
+        description="models of the test skies, in turn; the first of interstellar if not given",
     )
     fine_structure: str | None = Field(
         None, description="HEALPix template whose structure fills the coarse cells of mapcubes"

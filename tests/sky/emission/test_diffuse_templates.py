@@ -135,7 +135,7 @@ def test_models_of_a_configuration_in_order(tmp_path: Path, config2: Config) -> 
     np.save(tmp_path / "t.npy", smooth_map())
     template = str(tmp_path / "t.npy")
     config = with_sky(
-        config2, interstellar=("builtin",), test_interstellar=template, diffuse_nside=16
+        config2, interstellar=("builtin",), test_interstellar=(template,), diffuse_nside=16
     )
     assert model_names(config) == ("builtin", template)
     counts = diffuse_counts(config, build_response(config))

@@ -83,7 +83,8 @@ def test_a_sky_has_its_own_draw_whoever_makes_it(config: Config) -> None:
 
 
 def test_test_skies_take_the_model_they_name_as_it_is(config: Config) -> None:
-    for wanted, number in ((None, 0), ("cube.fits", 1), ("a.npy+b.npy", 2)):
+    both = ("cube.fits", "a.npy+b.npy")
+    for wanted, number in (((), 0), (both[:1], 1), (both[1:], 2), (both, 2), (both[::-1], 1)):
         named = with_sky(config, test_interstellar=wanted)
         model, norm, distortion = draw_interstellar(named, MODELS, sky_id(Split.TEST, 3))
         assert model == number
@@ -91,5 +92,5 @@ def test_test_skies_take_the_model_they_name_as_it_is(config: Config) -> None:
         assert len(distortion) == 0
     with pytest.raises(InputError, match=r"'none\.fits' is not among the models"):
         draw_interstellar(
-            with_sky(config, test_interstellar="none.fits"), MODELS, sky_id(Split.TEST, 0)
+            with_sky(config, test_interstellar=("none.fits",)), MODELS, sky_id(Split.TEST, 0)
         )

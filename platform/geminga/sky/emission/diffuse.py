@@ -162,10 +162,8 @@ def _listed(values: NDArray[Any]) -> list[Any]:
 
 
 def model_names(config: Config) -> tuple[str, ...]:
-    """Return the interstellar models of training skies, then that of test skies if another."""
-    test = config.sky.test_interstellar
-    names = config.sky.interstellar
-    return names if test is None or test in names else (*names, test)
+    """Return the interstellar models of training skies, then those of test skies alone."""
+    return tuple(dict.fromkeys([*config.sky.interstellar, *config.sky.test_interstellar]))
 
 
 def diffuse_files(config: Config) -> list[Path]:

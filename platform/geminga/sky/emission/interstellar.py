@@ -29,8 +29,8 @@ def draw_interstellar(
     models : sequence of str
         Names of the interstellar models at hand.
     sky_id : int
-        Test skies take the model of ``sky.test_interstellar`` (the first by default), norms of 1
-        and no distortion (an empty array).
+        Test skies take the models of ``sky.test_interstellar`` in turn (the first model by
+        default), norms of 1 and no distortion (an empty array).
 
     Raises
     ------
@@ -40,14 +40,15 @@ def draw_interstellar(
     settings = config.sky
     norm = np.ones(len(DIFFUSE_COMPONENTS))
     if sky_id // SKIES_PER_SPLIT == Split.TEST:
-        wanted = settings.test_interstellar
-        if wanted is not None and wanted not in models:
+        named = settings.test_interstellar or settings.interstellar[:1]
+        wanted = named[sky_id % SKIES_PER_SPLIT % len(named)]
+        if wanted not in models:
             raise InputError(
                 "sky.test_interstellar",
                 f"{wanted!r} is not among the models {list(models)}",
                 "compute the diffuse counts anew",
             )
-        return (0 if wanted is None else list(models).index(wanted)), norm, np.empty(0)
+        return list(models).index(wanted), norm, np.empty(0)
     rng = generator(config.seed, Stage.DIFFUSE, sky_id)
     norm = np.exp(settings.interstellar_norm_scatter * rng.normal(size=len(norm)))
     # Extended sources are catalogued: they have the flux they have.
