@@ -14,11 +14,12 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from geminga.arrays import Float64
-from geminga.catalogue import CONF_68
+from geminga.catalogue import CONF_68, CONF_95
+from geminga.catalogue.ellipses import covariance_of
 from geminga.errors import InputError
-from geminga.evaluation.positions import COVARIANCE
 from geminga.files import read_parquet
-from geminga.geometry import lon_lat, tangent_frames, unit_vectors
+from geminga.geometry import lon_lat, unit_vectors
+from geminga.likelihood.position_errors import COVARIANCE, TAIL
 from geminga.sky.formats.fits_input import galactic_from_equatorial, open_fits, unit_factor
 
 _LOG = logging.getLogger(__name__)
@@ -32,9 +33,6 @@ FLUXES: Mapping[str, tuple[str, ...]] = {
     "ts": ("expected_ts", "ts"),
 }
 """Names under which a table may hold photon fluxes above 1 and 10 GeV (cm-2 s-1), and TS."""
-
-CONF_95 = 2.4477
-"""Radius that holds 95 % of a round two-dimensional Gaussian of unit one-axis sigma."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +78,8 @@ def read_detections(path: Path) -> pd.DataFrame:
     -------
     DataFrame
         ``lon_deg``, ``lat_deg``, ``score``, and where the file has them ``sky_id``,
-        ``probability``, ``position_error_deg`` (one axis), COVARIANCE, ``s1``, ``s10``, ``ts``.
+        ``probability``, ``position_error_deg`` (one axis), COVARIANCE and ``position_tail`` (the
+        region of 95 % over that of a Gaussian), ``s1``, ``s10``, ``ts``.
 
     Raises
     ------
@@ -214,12 +213,22 @@ def _known_fluxes(columns: _Columns) -> dict[str, Float64]:
 def _position_errors(columns: _Columns, data: Mapping[str, Float64]) -> dict[str, Float64]:
     """Return claimed position errors: a covariance, an ellipse or a circle; NaN where unknown."""
     if all(name in columns.values for name in COVARIANCE):
-        return {name: columns.numbers(name) for name in COVARIANCE}
+        given = [*COVARIANCE, *(name for name in (TAIL,) if name in columns.values)]
+        return {name: columns.numbers(name) for name in given}
+    found: dict[str, tuple[Float64, ...]] = {}
     for level, factor in (("68", CONF_68), ("95", CONF_95)):
         names = [f"conf_{level}_{part}" for part in ("semimajor", "semiminor", "posang")]
         if all(name in columns.values for name in names):
             major, minor, angle = (columns.numbers(name, "deg") for name in names)
-            return _ellipse(data["lon_deg"], data["lat_deg"], major / factor, minor / factor, angle)
+            found[level] = major / factor, minor / factor, angle
+    if found:
+        sigma = next(iter(found.values()))
+        covariance = covariance_of(data["lon_deg"], data["lat_deg"], *sigma)
+        result = dict(zip(COVARIANCE, covariance.T, strict=True))
+        if len(found) == 2:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                result[TAIL] = found["95"][0] / found["68"][0]
+        return result
     circles = (
         ("position_error_deg", 1.0),
         ("conf_68_radius", CONF_68),
@@ -227,30 +236,6 @@ def _position_errors(columns: _Columns, data: Mapping[str, Float64]) -> dict[str
     )
     for name, factor in circles:
         if name in columns.values:
-            sigma = columns.numbers(name, "deg") / factor
-            return {"position_error_deg": np.where(np.isfinite(sigma) & (sigma > 0), sigma, np.nan)}
+            one = columns.numbers(name, "deg") / factor
+            return {"position_error_deg": np.where(np.isfinite(one) & (one > 0), one, np.nan)}
     return {}
-
-
-def _ellipse(
-    lon: Float64, lat: Float64, major: Float64, minor: Float64, angle_deg: Float64
-) -> dict[str, Float64]:
-    """Return the Galactic covariance of ellipses given by LAT's convention.
-
-    The position angle is that of the major axis, from celestial north to east; axes are one
-    standard deviation.
-    """
-    frames = tangent_frames(lon, lat)
-    pole = galactic_from_equatorial(np.array([0.0, 0.0, 1.0]))
-    # Components of the direction to the celestial pole in the Galactic tangent plane.
-    east, north = frames[:, 1] @ pole, frames[:, 2] @ pole
-    turn = np.arctan2(east, north) + np.radians(angle_deg)
-    along = np.stack([np.sin(turn), np.cos(turn)])
-    across = np.stack([np.cos(turn), -np.sin(turn)])
-    good = np.isfinite(major) & np.isfinite(minor) & (major > 0) & (minor > 0)
-    a2, b2 = (np.where(good, axis, np.nan) ** 2 for axis in (major, minor))
-    products = ((0, 0), (0, 1), (1, 1))
-    return {
-        name: a2 * along[i] * along[j] + b2 * across[i] * across[j]
-        for name, (i, j) in zip(COVARIANCE, products, strict=True)
-    }

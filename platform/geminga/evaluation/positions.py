@@ -12,9 +12,7 @@ from geminga.arrays import Float64, Int64
 from geminga.evaluation.bootstrap import Estimate, Units, bootstrap
 from geminga.evaluation.metrics import position_offsets
 from geminga.evaluation.ranked import Matching, in_order, ranked_match
-
-COVARIANCE = ("cov_east_deg2", "cov_cross_deg2", "cov_north_deg2")
-"""Columns of an error ellipse: covariance of the position, Galactic east and north."""
+from geminga.likelihood.position_errors import COVARIANCE, TAIL
 
 INSIDE = (0.6827, 0.95)
 """Probabilities of the claimed regions that are checked."""
@@ -45,7 +43,8 @@ def matched_pairs(
     DataFrame
         ``sky``, ``lon_deg``, ``lat_deg``, ``s1`` of the source; ``east_deg``, ``north_deg`` found
         minus true; ``pull_1``, ``pull_2``: the offset along the axes of the error ellipse in
-        units of its standard deviations, NaN where no error is claimed.
+        units of its standard deviations, NaN where no error is claimed; ``tail`` the radius of
+        the claimed region of 95 % over that of a Gaussian, 1 where nothing is said of it.
     """
     rows = [
         _sky_pairs(seen, true, sky, cut, radius_deg, matching)
@@ -72,7 +71,9 @@ def _sky_pairs(
     back = position_offsets(
         true, seen, pairs.rename(columns={"source": "candidate", "candidate": "source"})
     )
-    pull = _pulls(back.east_deg, back.north_deg, seen.iloc[partner[source]])
+    matched = seen.iloc[partner[source]]
+    pull = _pulls(back.east_deg, back.north_deg, matched)
+    tail = matched[TAIL].to_numpy(np.float64) if TAIL in matched else np.ones(len(source))
     return pd.DataFrame(
         {
             "sky": np.full(len(source), sky, dtype=np.int64),
@@ -81,6 +82,7 @@ def _sky_pairs(
             "north_deg": offsets.north_deg,
             "pull_1": pull[:, 0],
             "pull_2": pull[:, 1],
+            "tail": np.where(np.isfinite(tail), tail, 1.0),
         }
     )
 
@@ -198,12 +200,15 @@ class PositionCalibration:
 def position_calibration(pairs: pd.DataFrame, units: Units) -> PositionCalibration:
     """Compare the claimed position errors with the true offsets.
 
-    For a two-dimensional Gaussian the squared pull exceeds -2 ln(1 - p) with probability 1 - p.
+    For a two-dimensional Gaussian the squared pull exceeds -2 ln(1 - p) with probability 1 - p;
+    a list that says how long the tails are is held to its own region of 95 %.
     """
     good = pairs[pairs["pull_1"].notna()]
     unit = units.of(good)
     one, two = (good[n].to_numpy(np.float64) for n in ("pull_1", "pull_2"))
     square = one**2 + two**2
+    limits = [-2.0 * np.log1p(-p) for p in INSIDE]
+    inside = square <= limits[0], square <= limits[1] * good["tail"].to_numpy(np.float64) ** 2
     order: Int64 = np.argsort(square, kind="stable")
     names = ("inside_68", "inside_95", "mean_1", "mean_2", "rms", "width")
 
@@ -211,10 +216,9 @@ def position_calibration(pairs: pd.DataFrame, units: Units) -> PositionCalibrati
         w = weights[unit]
         if not w.sum():
             return {name: np.array(np.nan) for name in names}
-        inside = [np.array(w[square <= -2.0 * np.log1p(-p)].sum() / w.sum()) for p in INSIDE]
         median = np.median(np.repeat(square[order], w[order].astype(np.int64)))
         values = [
-            *inside,
+            *(np.array(w[held].sum() / w.sum()) for held in inside),
             *(np.array(np.sum(w * axis) / w.sum()) for axis in (one, two)),
             np.sqrt(np.sum(w * square) / w.sum() / 2.0),
             np.sqrt(median / (2.0 * np.log(2.0))),
