@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from geminga.config import Config
@@ -15,12 +14,19 @@ from geminga.distributed.work import Piece
 from geminga.files import read_parquet, write_parquet
 from geminga.likelihood.diffuse_templates import diffuse_templates
 from geminga.likelihood.expected_ts import without_sources
-from geminga.likelihood.search import KNOWN, PatchSearch, make_search, search_rounds
+from geminga.likelihood.search import (
+    PatchSearch,
+    known_sources,
+    make_search,
+    places_of,
+    search_patch,
+)
+from geminga.likelihood.source_table import source_columns, source_table
+from geminga.patches.grid import grid_for_sky
 from geminga.patches.records import image_columns
 from geminga.patches.render import expected_images
 from geminga.patches.store import read_group
 from geminga.sky.sky import Sky
-from geminga.tables import patch_sources
 
 
 def list_file(folder: Path, sky_id: int) -> Path:
@@ -47,9 +53,10 @@ class LikelihoodSearcher:
     folder : str
         Where the tables go, one per piece.
     thresholds : tuple of float
-        Of the rounds; see `search_rounds`.
+        Of the rounds; see `search_patch`.
     known : str
-        Folder of the lists that the search starts from; empty for none.
+        Folder of the lists that the search starts from; empty for none. Those sources are
+        reported in full, without them they are only found.
     true_skies : (str, str), optional
         Diffuse counts and folder of the simulated skies: with them the true background is used.
     """
@@ -66,7 +73,7 @@ class LikelihoodSearcher:
         self.config = Config.model_validate_json(config_json)
         self.search = search_of(config_json)
         self.reference, self.folder = reference, Path(folder)
-        self.thresholds, self.known = thresholds, known
+        self.thresholds, self.known, self.in_full = thresholds, known, bool(known)
         self.skies = None if true_skies is None else StoredSkies(config_json, *true_skies)
         self.last: tuple[int, Sky] | None = None
 
@@ -84,31 +91,31 @@ class LikelihoodSearcher:
         """Return the sources (`patch_sources`) of counted records of one sky."""
         frames, size = records["frame"], self.config.patches.size_deg
         images = [records[name] for name in image_columns(self.config.channels)]
-        known = _no_sources()
+        known = known_sources()
         if self.known:
-            known = read_parquet(list_file(Path(self.known), sky_id))[list(KNOWN)]
+            known = known_sources(read_parquet(list_file(Path(self.known), sky_id)))
         templates = true = None
         if self.skies is None:
             diffuse = diffuse_of(self.reference)
             templates = diffuse_templates(self.search.response, diffuse, frames, size)
         else:
             true = expected_images(without_sources(self._sky(sky_id)), frames, size)
-        tables = []
-        for p, frame in enumerate(frames):
-            result = search_rounds(
+        columns = []
+        places = places_of(self.search, frames, grid_for_sky(self.config, sky_id).frames)
+        for p, place in enumerate(places):
+            result = search_patch(
                 self.search,
                 [image[p] for image in images],
-                frame,
+                place,
                 known,
                 self.thresholds,
-                sky_id=sky_id,
-                patch_id=int(records["patch_id"][p]),
                 templates=None if templates is None else templates.part(slice(p, p + 1)),
                 background=None if true is None else [image[p] for image in true],
+                in_full=self.in_full,
             )
-            tables.append(result.table[result.kept])
-        table = patch_sources(len(self.config.channels))
-        return table.check(pd.concat(tables, ignore_index=True), "sources")
+            columns.append(source_columns(result.fit, result.diffuse, place.frame, size))
+        channels = len(self.config.channels)
+        return source_table(columns, sky_id, records["patch_id"], channels)
 
     def _sky(self, sky_id: int) -> Sky:
         if self.skies is None:
@@ -116,7 +123,3 @@ class LikelihoodSearcher:
         if self.last is None or self.last[0] != sky_id:
             self.last = sky_id, self.skies.load(sky_id)
         return self.last[1]
-
-
-def _no_sources() -> pd.DataFrame:
-    return pd.DataFrame({name: np.zeros(0) for name in KNOWN})

@@ -31,6 +31,7 @@ def climb(
     sources: Sources,
     start: tuple[Float64, Float64],
     settings: LikelihoodConfig,
+    least_gain: float = GAIN,
 ) -> tuple[Sources, Bool]:
     """Step uphill until no source gains anything.
 
@@ -42,6 +43,8 @@ def climb(
     start : Float64 (m,), Float64 (m,)
         Plane coordinates that none may go farther from than ``settings.fit_max_shift_deg``.
     settings : LikelihoodConfig
+    least_gain : float
+        Sources that promise to gain less lnL by a step are at rest.
 
     Returns
     -------
@@ -74,7 +77,7 @@ def climb(
         while damping <= LAST_DAMPING:
             step = _solve(gradient, fisher, free, damping).reshape(-1, 4)
             gain = 0.5 * np.maximum(step * gradient.reshape(-1, 4), 0.0).sum(axis=1)
-            moving = gain > GAIN
+            moving = gain > least_gain
             if not moving.any():
                 return sources, _settled(sources, start, settings)
             trial = _step(data, sources, start, step * moving[:, None], fisher, settings)
@@ -90,7 +93,7 @@ def climb(
             break
         sources, mu = trial, new_mu
         damping = max(damping / 10.0, 1e-9)
-        if gained < GAIN:
+        if gained < least_gain:
             return sources, _settled(sources, start, settings)
     return sources, _settled(sources, start, settings) & ~moving
 

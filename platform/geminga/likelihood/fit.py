@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from geminga.arrays import Float64
+from geminga.arrays import Bool, Float64
 from geminga.likelihood.amplitudes import fit_amplitudes
-from geminga.likelihood.climb import climb
+from geminga.likelihood.climb import GAIN, climb
 from geminga.likelihood.local_problem import PatchData, Sources, patch_data, place_sources
 from geminga.likelihood.measure import PatchFit, measure
 from geminga.likelihood.source_model import SourceModel, Spectra
@@ -22,6 +22,8 @@ from geminga.sections import LikelihoodConfig
 
 ROUNDS = 2
 """Fits with images laid out anew for the fluxes found."""
+ROUGH_GAIN = 0.03
+"""lnL that one more step of a source must promise in a fit that is not the last."""
 
 
 def fit_patch(
@@ -65,7 +67,37 @@ def fit_patch(
         of the index.
     """
     data = patch_data(counts, background, model, spectra)
+    sources, converged = best_fit(data, x_deg, y_deg, flux, index, settings)
+    return measure(data, sources, converged, settings)
+
+
+def best_fit(
+    data: PatchData,
+    x_deg: Float64,
+    y_deg: Float64,
+    flux: Float64,
+    index: Float64,
+    settings: LikelihoodConfig,
+    to_the_end: bool = True,
+) -> tuple[Sources, Bool]:
+    """Fit all sources of a patch; see `fit_patch`.
+
+    Parameters
+    ----------
+    data : PatchData
+    x_deg, y_deg, flux, index : Float64 (m,)
+        Where to start.
+    settings : LikelihoodConfig
+    to_the_end : bool
+        Otherwise the fit ends where little is left to gain: for what is fitted again anyway.
+
+    Returns
+    -------
+    sources : Sources
+    converged : Bool (m,)
+    """
     low, high = settings.fit_index_limits
+    spectra = data.spectra
     if low < spectra.index[0] - 1e-9 or high > spectra.index[-1] + 1e-9:
         raise ValueError(
             f"spectra for indices {spectra.index[0]:g} to {spectra.index[-1]:g}, "
@@ -74,11 +106,12 @@ def fit_patch(
     sources = place_sources(data, x_deg, y_deg, flux, np.clip(index, low, high))
     start = sources.x_deg, sources.y_deg
     converged = np.ones(len(sources.flux), np.bool_)
-    for _ in range(ROUNDS if len(converged) else 0):
+    rounds, gain = (ROUNDS, GAIN) if to_the_end else (1, ROUGH_GAIN)
+    for _ in range(rounds if len(converged) else 0):
         fluxes = refit_fluxes(data, sources)
         sources = place_sources(data, sources.x_deg, sources.y_deg, fluxes, sources.index)
-        sources, converged = climb(data, sources, start, settings)
-    return measure(data, sources, converged, settings)
+        sources, converged = climb(data, sources, start, settings, gain)
+    return sources, converged
 
 
 def refit_fluxes(data: PatchData, sources: Sources) -> Float64:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from geminga.compiled import compiled
 from geminga.likelihood.amplitudes import fit_amplitudes, overlaps
 from geminga.likelihood.local_problem import PatchData, Sources
 from geminga.likelihood.positive import inverse
-from geminga.likelihood.removal import source_ts
+from geminga.likelihood.removal import source_ts, ts_alone
 from geminga.likelihood.stamps import Stamps, add_sources
 from geminga.likelihood.uncertainty import errors_of, half_lost, slope_and_curvature
 from geminga.sections import LikelihoodConfig
@@ -70,44 +70,88 @@ class PatchFit:
     def __len__(self) -> int:
         return len(self.x_deg)
 
+    def part(self, rows: Int64) -> PatchFit:
+        """Return some of the sources; the model images stay those of all."""
+        chosen = {
+            field.name: getattr(self, field.name)[rows]
+            for field in fields(self)
+            if field.name != "model_images"
+        }
+        return PatchFit(**chosen, model_images=self.model_images)
+
 
 def measure(
-    data: PatchData, sources: Sources, converged: Bool, settings: LikelihoodConfig
+    data: PatchData,
+    sources: Sources,
+    converged: Bool,
+    settings: LikelihoodConfig,
+    rows: Int64 | None = None,
 ) -> PatchFit:
-    """Return all that is told of sources at their best fit."""
+    """Return all that is told of sources at their best fit, or of some of them (by their rows).
+
+    Every source takes part in the errors and counts of the others, whether it is told of or not.
+    """
+    which = np.arange(len(sources.flux)) if rows is None else rows
     image = sources.images(data.layout)
     mu = data.background + image
-    flux_error, index_error, covariance = errors_of(data, sources, mu, settings)
-    counts, counts_error = channel_counts(data, sources)
+    flux_error, index_error, covariance = errors_of(data, sources, mu, settings, which)
+    counts, counts_error = (found[which] for found in channel_counts(data, sources))
     share = data.spectra.band_share(sources.index, data.model.edges_mev)
-    per_count = share / np.maximum(sources.per_flux, np.finfo(float).tiny)
+    per_count = (share / np.maximum(sources.per_flux, np.finfo(float).tiny))[which]
+    stamps = sources.stamps
     goodness = _goodness(
-        data.counts,
-        mu,
-        sources.stamps.values,
-        sources.stamps.box,
-        sources.stamps.begin,
-        data.layout,
-    )
-    images = tuple(
-        image[start : start + n * n].reshape(n, n).astype(np.float32) for n, start in data.layout.T
+        data.counts, mu, stamps.values, stamps.box[which], stamps.begin[which], data.layout
     )
     return PatchFit(
-        sources.x_deg,
-        sources.y_deg,
-        sources.flux,
+        sources.x_deg[which],
+        sources.y_deg[which],
+        sources.flux[which],
         flux_error,
-        sources.index,
+        sources.index[which],
         index_error,
-        source_ts(data, sources, mu, settings),
+        source_ts(data, sources, mu, settings, which),
         covariance,
         counts,
         counts_error,
         counts * per_count,
         counts_error * per_count,
         goodness,
+        converged[which],
+        _model_images(image, data.layout),
+    )
+
+
+def outline(data: PatchData, sources: Sources, converged: Bool) -> PatchFit:
+    """Return what costs next to nothing to tell: errors and channels are not a number.
+
+    The TS is that of each source with all others as they are, and so too high where it has
+    neighbours.
+    """
+    image = sources.images(data.layout)
+    m, channels = sources.counts.shape
+    one, each = np.full(m, np.nan), np.full((m, channels), np.nan)
+    return PatchFit(
+        sources.x_deg,
+        sources.y_deg,
+        sources.flux,
+        one,
+        sources.index,
+        one,
+        ts_alone(data, sources, data.background + image),
+        np.full((m, 2, 2), np.nan),
+        each,
+        each,
+        each,
+        each,
+        one,
         converged,
-        images,
+        _model_images(image, data.layout),
+    )
+
+
+def _model_images(image: Float64, layout: Int64) -> tuple[Float32, ...]:
+    return tuple(
+        image[start : start + n * n].reshape(n, n).astype(np.float32) for n, start in layout.T
     )
 
 

@@ -18,14 +18,26 @@ from geminga.sections import LikelihoodConfig
 NEIGHBOUR_DEG = 1.0
 """Sources this close take over what they can of a source that is removed, by their flux."""
 CLOSE_DEG = 0.3
-"""Sources this close do so by their position and index too: one source, taken for two, has no
-second half that counts."""
+"""Brighter sources this close do so by their position and index too: one source, taken for two,
+has no second half that counts, but it has the first."""
+
+
+def ts_alone(data: PatchData, sources: Sources, mu: Float64) -> Float64:
+    """Return the TS (m,) of each source with all others as they are."""
+    stamps, counts = sources.stamps, sources.counts
+    found = [
+        _ts_alone(
+            data.counts, mu, stamps.values, stamps.box[s], stamps.begin[s], counts[s], data.layout
+        )
+        for s in range(len(counts))
+    ]
+    return np.maximum(np.array(found, np.float64), 0.0)
 
 
 def source_ts(
-    data: PatchData, sources: Sources, mu: Float64, settings: LikelihoodConfig
+    data: PatchData, sources: Sources, mu: Float64, settings: LikelihoodConfig, rows: Int64
 ) -> Float64:
-    """Return the TS (m,) of each source, neighbours refitted without it.
+    """Return the TS of the sources of some rows, neighbours refitted without them.
 
     Parameters
     ----------
@@ -35,22 +47,29 @@ def source_ts(
     mu : Float64 (N,)
         Expected counts with all of them.
     settings : LikelihoodConfig
+    rows : Int64 (n,)
+
+    Returns
+    -------
+    Float64 (n,)
     """
     counts = sources.counts
+    total = counts.sum(axis=1)
     result = np.zeros(len(counts))
     apart = np.hypot(sources.x_deg[:, None] - sources.x_deg, sources.y_deg[:, None] - sources.y_deg)
     apart[:, sources.flux == 0.0] = np.inf
     np.fill_diagonal(apart, np.inf)
     stamps = sources.stamps
-    for s in np.flatnonzero(sources.flux > 0.0):
+    for s in rows[sources.flux[rows] > 0.0]:
         near = np.flatnonzero(apart[s] < NEIGHBOUR_DEG)
         if not len(near):
             own = stamps.box[s], stamps.begin[s], counts[s]
             result[s] = _ts_alone(data.counts, mu, stamps.values, *own, data.layout)
             continue
-        without = _without(data, sources, mu, int(s), near, apart[s, near] < CLOSE_DEG, settings)
+        moving = (apart[s, near] < CLOSE_DEG) & (total[near] > total[s])
+        without = _without(data, sources, mu, int(s), near, moving, settings)
         result[s] = 2.0 * log_ratio(data.counts, mu, without)
-    return np.maximum(result, 0.0)
+    return np.maximum(result[rows], 0.0)
 
 
 def _without(

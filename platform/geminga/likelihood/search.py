@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from geminga.arrays import Bool, Float32, Float64
+from geminga.arrays import Bool, Float32, Float64, Int64
 from geminga.config import Config
-from geminga.geometry import (
-    from_plane,
-    lon_lat,
-    pixel_to_plane,
-    tangent_frames,
-    to_plane,
-    unit_vectors,
-)
+from geminga.geometry import from_plane, lon_lat, pixel_to_plane, to_plane, unit_vectors
 from geminga.likelihood.background import estimate_background
 from geminga.likelihood.background_prior import BackgroundPrior, background_prior
 from geminga.likelihood.diffuse_templates import Templates
-from geminga.likelihood.fit import fit_patch
-from geminga.likelihood.kernels import (
-    PointKernels,
-    counts_per_flux,
-    make_kernels,
-    map_phases,
-)
-from geminga.likelihood.local_problem import patch_data, place_sources
-from geminga.likelihood.measure import PatchFit
+from geminga.likelihood.fit import best_fit
+from geminga.likelihood.kernels import PointKernels, make_kernels, map_phases
+from geminga.likelihood.local_problem import PatchData, Sources, patch_data, place_sources
+from geminga.likelihood.measure import PatchFit, measure, outline
 from geminga.likelihood.peaks import local_maxima
+from geminga.likelihood.sky_list import SLACK_DEG, depth_deg
 from geminga.likelihood.source_model import SourceModel, Spectra, make_source_model, make_spectra
 from geminga.likelihood.ts_map import TsMaps, ts_maps
 from geminga.response import Response
 from geminga.sections import LikelihoodConfig
-from geminga.tables import patch_sources
 
 KNOWN = ("lon_deg", "lat_deg", "s1", "index")
 """Columns of sources that a search starts from."""
 OUTSIDE_DEG = 4.0
 """Known sources this far outside a patch still shine into it."""
+HELD_DEG = 1.0
+"""Known sources that another patch holds this much deeper are not fitted again."""
 UNSEEN_COUNTS = 1e6
 """Counts, and background, of pixels that were not observed: equal and so large that no source
 there changes the likelihood."""
@@ -69,6 +59,74 @@ class PatchSearch:
     model: SourceModel
     prior: BackgroundPrior
 
+    def spectra(self, frames: Float64) -> Spectra:
+        """Return the counts per flux in the middle of each patch of `frames` (P, 3, 3)."""
+        lon, lat = lon_lat(frames[:, 0])
+        return make_spectra(self.response, lon, lat, self.settings.fit_index_limits)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where the patch of a search lies.
+
+    Attributes
+    ----------
+    frame : Float64 (3, 3)
+    spectra : Spectra
+        In its middle, one direction.
+    others : Float64 (k, 3, 3)
+        Frames of the patches around: sources that one of them holds deeper are theirs to report.
+    """
+
+    frame: Float64
+    spectra: Spectra
+    others: Float64
+
+    def lead_deg(self, x_deg: Float64, y_deg: Float64, size_deg: float) -> Float64:
+        """Return how much deeper the other patches hold places of this one, degrees (m,)."""
+        own = size_deg / 2.0 - np.maximum(np.abs(x_deg), np.abs(y_deg))
+        if not len(self.others):
+            return np.full(len(x_deg), -np.inf)
+        vectors = from_plane(self.frame, x_deg, y_deg)
+        return np.asarray(depth_deg(vectors, self.others, size_deg).max(axis=0) - own)
+
+
+def places_of(search: PatchSearch, frames: Float64, every: Float64) -> list[Place]:
+    """Return where patches of `frames` (P, 3, 3) lie among `every` (N, 3, 3) patch of a sky."""
+    spectra = search.spectra(frames)
+    reach = np.cos(np.radians(np.sqrt(2.0) * search.size_deg))
+    places = []
+    for p, frame in enumerate(frames):
+        cosine = every[:, 0] @ frame[0]
+        # The patch itself is no other.
+        near = (cosine > reach) & (np.abs(every - frame).max(axis=(1, 2)) > 1e-9)
+        places.append(Place(frame, spectra.part(slice(p, p + 1)), every[near]))
+    return places
+
+
+@dataclass(frozen=True, eq=False)
+class KnownSources:
+    """Sources that a search starts from, anywhere on the sky.
+
+    Attributes
+    ----------
+    vectors : Float64 (n, 3)
+    flux, index : Float64 (n,)
+        ph/cm2/s between 1 and 1000 GeV; photon index.
+    """
+
+    vectors: Float64
+    flux: Float64
+    index: Float64
+
+
+def known_sources(table: pd.DataFrame | None = None) -> KnownSources:
+    """Return the sources of a table with the columns `KNOWN`, or none."""
+    if table is None:
+        return KnownSources(np.zeros((0, 3)), np.zeros(0), np.zeros(0))
+    lon, lat, flux, index = (table[name].to_numpy(np.float64) for name in KNOWN)
+    return KnownSources(unit_vectors(lon, lat), flux, index)
+
 
 @dataclass(frozen=True, eq=False)
 class PatchResult:
@@ -76,23 +134,20 @@ class PatchResult:
 
     Attributes
     ----------
-    table : DataFrame
-        `patch_sources`, the known sources first.
     fit : PatchFit
-        Of the same rows.
+        Of the sources that are kept and that are this patch's to report.
+    diffuse : tuple of Float32 (n_c, n_c)
+        Background without any source.
     background : tuple of Float32 (n_c, n_c)
-        Everything but the sources inside the patch.
+        Everything but the sources that were fitted; `UNSEEN_COUNTS` where nothing was observed.
     maps : TsMaps
-        One patch: of what the known sources leave.
-    kept : Bool (m,)
-        Rows that are not given up.
+        One patch, of the last round: of what the sources known by then leave.
     """
 
-    table: pd.DataFrame
     fit: PatchFit
+    diffuse: tuple[Float32, ...]
     background: tuple[Float32, ...]
     maps: TsMaps
-    kept: Bool
 
 
 def make_search(config: Config, response: Response) -> PatchSearch:
@@ -124,244 +179,187 @@ def make_search(config: Config, response: Response) -> PatchSearch:
 def search_patch(
     search: PatchSearch,
     counts: Sequence[np.ndarray],
-    frame: Float64,
-    known: pd.DataFrame,
-    threshold: float,
+    place: Place,
+    known: KnownSources,
+    thresholds: Sequence[float],
     *,
-    sky_id: int = 0,
-    patch_id: int = 0,
     templates: Templates | None = None,
     background: Sequence[Float32] | None = None,
-    mask_rounds: int | None = None,
     outside: Sequence[Bool] | None = None,
+    in_full: bool = True,
 ) -> PatchResult:
-    """Find and fit the sources of a patch.
+    """Find and fit the sources of a patch, in rounds.
+
+    Each round estimates the background with the sources known by then, seeks peaks in the map of
+    the TS that is left, and fits all sources together. Those whose fit falls below
+    ``search_least_ts`` are given up.
 
     Parameters
     ----------
     search : PatchSearch
     counts : sequence of arrays (n_c, n_c), one per channel
         Photons.
-    frame : Float64 (3, 3)
-        Of the patch.
-    known : DataFrame
-        Sources found before, here and beyond the patch's edges: lon_deg, lat_deg, s1, index.
-    threshold : float
-        Least TS of a new source in the map.
-    sky_id, patch_id : int
-        For the table.
+    place : Place
+    known : KnownSources
+        Sources found before, here and beyond the patch's edges.
+    thresholds : sequence of float
+        Least TS of new sources in the map of each round, one round at least.
     templates : Templates, optional
         Reference model of the diffuse emission in this patch (one patch), from which the
         background is estimated.
     background : sequence of Float32 (n_c, n_c), optional
         Used instead if given: the oracle knows it.
-    mask_rounds : int, optional
-        See `estimate_background`: fewer, the more complete the list of known sources is.
     outside : sequence of bool arrays (n_c, n_c), optional
         True where nothing was observed.
-
-    Returns
-    -------
-    PatchResult
-        New sources may turn out below the threshold once neighbours are fitted.
+    in_full : bool
+        Measure TS with neighbours refitted, errors, counts of the channels. Otherwise the TS is
+        that of the source alone and all else is not a number: enough to search again.
     """
-    settings = search.settings
-    half = search.size_deg / 2.0
-    near = _near(known, frame, np.sqrt(2.0) * half + OUTSIDE_DEG)
-    x, y = to_plane(frame, unit_vectors(near["lon_deg"].to_numpy(), near["lat_deg"].to_numpy()))
-    flux, index = near["s1"].to_numpy(), near["index"].to_numpy()
-    inside = (np.abs(x) < half) & (np.abs(y) < half)
-    centre = lon_lat(frame[0])
-    spectra = make_spectra(search.response, *centre, settings.fit_index_limits)
-    own = _images(search, spectra, x[inside], y[inside], flux[inside], index[inside])
-    beyond = _images(search, spectra, x[~inside], y[~inside], flux[~inside], index[~inside])
-    if background is None:
-        if templates is None:
-            raise ValueError("a search needs templates or a background")
-        sources = [(a + b)[None] for a, b in zip(own, beyond, strict=True)]
-        background = [
-            image[0]
-            for image in estimate_background(
-                [image[None] for image in counts],
-                templates,
-                search.prior,
-                sources_model=sources,
-                mask=None if outside is None else [image[None] for image in outside],
+    if background is None and templates is None:
+        raise ValueError("a search needs templates or a background")
+    if not len(thresholds):
+        raise ValueError("a search needs a threshold for every round, one round at least")
+    patch = _Patch(search, counts, place, known, templates, background, outside)
+    complete = len(known.flux) > 0
+    for number, threshold in enumerate(thresholds):
+        last = number == len(thresholds) - 1
+        # Sources that are not known yet would be taken for background: excesses are left out, at
+        # first in full, once the bright ones are known in one round, and not where the list is
+        # complete.
+        patch.estimate(0 if complete else None if number == 0 else 1)
+        fit, maps = patch.round(threshold, complete, last, last and in_full)
+    return PatchResult(fit, patch.diffuse, patch.beneath, maps)
+
+
+class _Patch:
+    """A patch and the sources found in it so far."""
+
+    def __init__(
+        self,
+        search: PatchSearch,
+        counts: Sequence[np.ndarray],
+        place: Place,
+        known: KnownSources,
+        templates: Templates | None,
+        background: Sequence[Float32] | None,
+        outside: Sequence[Bool] | None,
+    ) -> None:
+        self.search, self.place, self.outside = search, place, outside
+        self.photons = [np.ascontiguousarray(image) for image in counts]
+        self.counts = [self._filled(c, image) for c, image in enumerate(self.photons)]
+        self.templates, self.given = templates, background
+        half = search.size_deg / 2.0
+        reach = np.cos(np.radians(np.sqrt(2.0) * half + OUTSIDE_DEG))
+        near = np.flatnonzero(known.vectors @ place.frame[0] > reach)
+        x, y = to_plane(place.frame, known.vectors[near])
+        flux, index = known.flux[near], known.index[near]
+        inside = (np.abs(x) < half) & (np.abs(y) < half)
+        inside[inside] = place.lead_deg(x[inside], y[inside], search.size_deg) < HELD_DEG
+        self.x, self.y, self.flux, self.index = x[inside], y[inside], flux[inside], index[inside]
+        self.own = self._images(self.x, self.y, self.flux, self.index)
+        out = ~inside
+        self.beyond = self._images(x[out], y[out], flux[out], index[out])
+
+    def estimate(self, mask_rounds: int | None) -> None:
+        """Estimate the background beneath the sources known by now."""
+        if self.given is None:
+            if self.templates is None:
+                raise ValueError("a search needs templates or a background")
+            estimate = estimate_background(
+                [image[None] for image in self.photons],
+                self.templates,
+                self.search.prior,
+                sources_model=[(a + b)[None] for a, b in zip(self.own, self.beyond, strict=True)],
+                mask=None if self.outside is None else [image[None] for image in self.outside],
                 rounds=mask_rounds,
             )
-        ]
-    beneath = tuple(np.asarray(a + b, np.float32) for a, b in zip(background, beyond, strict=True))
-    if outside is not None:
-        counts = [_filled(image, out) for image, out in zip(counts, outside, strict=True)]
-        beneath = tuple(_filled(image, out) for image, out in zip(beneath, outside, strict=True))
-    lon, lat = (np.atleast_1d(value) for value in centre)
-    channels = search.response.channels
-    per_flux = counts_per_flux(search.response, channels, lon, lat, settings.indices)
-    maps = ts_maps(
-        [np.asarray(image, np.float32)[None] for image in counts],
-        [(a + b)[None].astype(np.float32) for a, b in zip(beneath, own, strict=True)],
-        search.kernels,
-        per_flux,
-        settings,
-    )
-    pixels = maps.ts.shape[1]
-    _, row, column, _ = local_maxima(
-        maps.ts.astype(np.float64),
-        threshold,
-        settings.search_separation_deg / search.size_deg * pixels,
-    )
-    at = np.rint(row).astype(np.int64), np.rint(column).astype(np.int64)
-    fit = fit_patch(
-        counts,
-        beneath,
-        np.concatenate([x[inside], pixel_to_plane(column, pixels, search.size_deg)]),
-        np.concatenate([y[inside], pixel_to_plane(row, pixels, search.size_deg)]),
-        np.concatenate([flux[inside], maps.flux[0][at]]),
-        np.concatenate([index[inside], np.array(settings.indices)[maps.template[0][at]]]),
-        search.model,
-        spectra,
-        settings,
-    )
-    return PatchResult(
-        _table(search, fit, background, frame, sky_id, patch_id),
-        fit,
-        beneath,
-        maps,
-        np.ones(len(fit), np.bool_),
-    )
+            self.diffuse = tuple(image[0] for image in estimate)
+        else:
+            self.diffuse = tuple(np.asarray(image, np.float32) for image in self.given)
+        both = enumerate(zip(self.diffuse, self.beyond, strict=True))
+        self.beneath = tuple(self._filled(c, a + b) for c, (a, b) in both)
 
-
-def search_rounds(
-    search: PatchSearch,
-    counts: Sequence[np.ndarray],
-    frame: Float64,
-    known: pd.DataFrame,
-    thresholds: Sequence[float],
-    *,
-    sky_id: int = 0,
-    patch_id: int = 0,
-    templates: Templates | None = None,
-    background: Sequence[Float32] | None = None,
-    outside: Sequence[Bool] | None = None,
-) -> PatchResult:
-    """Search a patch several times, each time with what was found before as known sources.
-
-    Parameters as in `search_patch`; `thresholds` are those of the rounds, one at least. Sources
-    whose fit falls below ``search_least_ts`` are given up.
-    """
-    half = search.size_deg / 2.0
-    place = unit_vectors(known["lon_deg"].to_numpy(), known["lat_deg"].to_numpy())
-    x, y = to_plane(frame, place)
-    with np.errstate(invalid="ignore"):
-        beyond = known.loc[~((np.abs(x) < half) & (np.abs(y) < half)), list(KNOWN)]
-    now = known
-    # Sources that are not known yet would be taken for background: excesses are left out, at
-    # first in full, once the bright ones are known in one round, and not where the list is complete.
-    mask_rounds: int | None = 0 if len(known) else None
-    for threshold in thresholds:
-        result = search_patch(
-            search,
-            counts,
-            frame,
-            now,
-            threshold,
-            sky_id=sky_id,
-            patch_id=patch_id,
-            templates=templates,
-            background=background,
-            mask_rounds=mask_rounds,
-            outside=outside,
+    def round(
+        self, threshold: float, complete: bool, last: bool, in_full: bool
+    ) -> tuple[PatchFit, TsMaps]:
+        """Seek and fit; return what is said of the sources kept, and the map of what was left."""
+        search, settings = self.search, self.search.settings
+        # Brighter sources are found with one spectrum too.
+        chosen = slice(None) if last else _middle(len(settings.indices))
+        indices = np.array(settings.indices)[chosen]
+        maps = ts_maps(
+            [image[None] for image in self.counts],
+            [(a + b)[None] for a, b in zip(self.beneath, self.own, strict=True)],
+            search.kernels[chosen],
+            self.place.spectra.at_each(indices),
+            settings,
         )
-        mask_rounds = 0 if len(known) else 1
-        table = result.table
-        kept = (table["ts"] >= search.settings.search_least_ts) & (table["s1"] > 0.0)
-        now = pd.concat([beyond, table.loc[kept, list(KNOWN)]], ignore_index=True)
-    return replace(result, kept=kept.to_numpy())
+        x, y, at = self._peaks(maps, threshold, complete)
+        data = patch_data(self.counts, self.beneath, search.model, self.place.spectra)
+        sources, converged = best_fit(
+            data,
+            np.concatenate([self.x, x]),
+            np.concatenate([self.y, y]),
+            np.concatenate([self.flux, maps.flux[0][at]]),
+            np.concatenate([self.index, indices[maps.template[0][at]]]),
+            settings,
+            in_full,
+        )
+        if in_full:
+            lead = self.place.lead_deg(sources.x_deg, sources.y_deg, search.size_deg)
+            fit = measure(data, sources, converged, settings, np.flatnonzero(lead <= SLACK_DEG))
+        else:
+            fit = outline(data, sources, converged)
+        kept = (fit.ts >= settings.search_least_ts) & (fit.flux > 0.0)
+        if not last:
+            self._remember(data, sources, kept)
+        return fit.part(np.flatnonzero(kept)), maps
+
+    def _peaks(
+        self, maps: TsMaps, threshold: float, complete: bool
+    ) -> tuple[Float64, Float64, tuple[Int64, Int64]]:
+        """Return plane coordinates (m,), (m,) and pixels of new sources."""
+        size, pixels = self.search.size_deg, maps.ts.shape[1]
+        radius = self.search.settings.search_separation_deg / size * pixels
+        _, row, column, _ = local_maxima(maps.ts.astype(np.float64), threshold, radius)
+        x, y = pixel_to_plane(column, pixels, size), pixel_to_plane(row, pixels, size)
+        if complete:
+            # What another patch holds far deeper, it has searched for.
+            mine = self.place.lead_deg(x, y, size) < HELD_DEG
+            x, y, row, column = x[mine], y[mine], row[mine], column[mine]
+        return x, y, (np.rint(row).astype(np.int64), np.rint(column).astype(np.int64))
+
+    def _remember(self, data: PatchData, sources: Sources, kept: Bool) -> None:
+        """Start the next round from these sources."""
+        self.x, self.y = sources.x_deg[kept], sources.y_deg[kept]
+        self.flux, self.index = sources.flux[kept], sources.index[kept]
+        image = sources.images(data.layout, sources.counts * kept[:, None])
+        self.own = _split(image, data.layout)
+
+    def _images(self, x: Float64, y: Float64, flux: Float64, index: Float64) -> tuple[Float32, ...]:
+        """Return the expected counts of sources at given places, (n_c, n_c) per channel."""
+        model = self.search.model
+        empty = np.zeros(int(model.start[-1]))
+        layout = np.array([model.pixels, model.start[:-1]])
+        if not len(x):
+            return _split(empty, layout)
+        data = PatchData(empty, empty, model, self.place.spectra, layout)
+        return _split(place_sources(data, x, y, flux, index).images(layout), layout)
+
+    def _filled(self, channel: int, image: np.ndarray) -> Float32:
+        """Return an image with `UNSEEN_COUNTS` where nothing was observed."""
+        if self.outside is None:
+            return np.asarray(image, np.float32)
+        filled = np.where(self.outside[channel], np.float32(UNSEEN_COUNTS), image)
+        return np.asarray(filled, np.float32)
 
 
-def _filled(image: np.ndarray, outside: Bool) -> Float32:
-    """Return an image with `UNSEEN_COUNTS` where nothing was observed."""
-    return np.where(outside, np.float32(UNSEEN_COUNTS), image).astype(np.float32)
-
-
-def _near(known: pd.DataFrame, frame: Float64, radius_deg: float) -> pd.DataFrame:
-    vectors = unit_vectors(known["lon_deg"].to_numpy(), known["lat_deg"].to_numpy())
-    kept: pd.DataFrame = known.loc[vectors @ frame[0] > np.cos(np.radians(radius_deg))]
-    return kept
-
-
-def _images(
-    search: PatchSearch, spectra: Spectra, x: Float64, y: Float64, flux: Float64, index: Float64
-) -> tuple[Float32, ...]:
-    """Return the expected counts of sources at given places, (n_c, n_c) per channel."""
-    pixels = search.model.pixels
-    empty = [np.zeros((n, n)) for n in pixels]
-    data = patch_data(empty, empty, search.model, spectra)
-    image = place_sources(data, x, y, flux, index).images(data.layout)
+def _split(image: Float64, layout: Int64) -> tuple[Float32, ...]:
+    """Return the images (n_c, n_c) of the channels of a flat image."""
     return tuple(
-        image[start : start + n * n].reshape(n, n).astype(np.float32) for n, start in data.layout.T
+        image[start : start + n * n].reshape(n, n).astype(np.float32) for n, start in layout.T
     )
 
 
-def _table(
-    search: PatchSearch,
-    fit: PatchFit,
-    background: Sequence[Float32],
-    frame: Float64,
-    sky_id: int,
-    patch_id: int,
-) -> pd.DataFrame:
-    vectors = from_plane(frame, fit.x_deg, fit.y_deg)
-    lon, lat = lon_lat(vectors)
-    covariance = _on_the_sphere(fit.position_covariance, frame, fit.x_deg, fit.y_deg)
-    half_deg = search.size_deg / 2.0
-    each: dict[str, np.ndarray] = {}
-    for c, image in enumerate(background):
-        n = len(image)
-        row, column = (
-            np.clip((v / search.size_deg + 0.5) * n, 0, n - 1).astype(np.int64)
-            for v in (fit.y_deg, fit.x_deg)
-        )
-        each |= {
-            f"counts_{c}": fit.counts[:, c],
-            f"counts_error_{c}": fit.counts_error[:, c],
-            f"flux_{c}": fit.band_flux[:, c],
-            f"flux_error_{c}": fit.band_flux_error[:, c],
-            f"background_{c}": image[row, column].astype(np.float64) * (n / search.size_deg) ** 2,
-        }
-    return patch_sources(len(background)).frame(
-        {
-            "sky_id": np.full(len(lon), sky_id),
-            "patch_id": np.full(len(lon), patch_id),
-            "x_deg": fit.x_deg,
-            "y_deg": fit.y_deg,
-            "lon_deg": lon,
-            "lat_deg": lat,
-            "edge_deg": half_deg - np.maximum(np.abs(fit.x_deg), np.abs(fit.y_deg)),
-            "ts": fit.ts,
-            "s1": fit.flux,
-            "s1_error": fit.flux_error,
-            "index": fit.index,
-            "index_error": fit.index_error,
-            "cov_east_deg2": covariance[:, 0, 0],
-            "cov_cross_deg2": covariance[:, 0, 1],
-            "cov_north_deg2": covariance[:, 1, 1],
-            "goodness": fit.goodness,
-            "converged": fit.converged,
-            **each,
-        }
-    )
-
-
-def _on_the_sphere(covariance: Float64, frame: Float64, x_deg: Float64, y_deg: Float64) -> Float64:
-    """Return covariances (m, 2, 2) of plane coordinates as those towards Galactic east and north."""
-    x, y = np.radians(x_deg), np.radians(y_deg)
-    length = np.sqrt(1.0 + x * x + y * y)
-    vectors = from_plane(frame, x_deg, y_deg)
-    axes = tangent_frames(*lon_lat(vectors))[:, 1:]  # (m, 2, 3): east and north at each source
-    jacobian = np.empty((len(x), 2, 2))
-    for column, (along, value) in enumerate(((frame[1], x), (frame[2], y))):
-        # d(v / |v|) with v = centre + x east + y north.
-        slope = along / length[:, None] - vectors * (value / length**2)[:, None]
-        jacobian[:, :, column] = np.einsum("mij,mj->mi", axes, slope)
-    return np.asarray(jacobian @ covariance @ np.swapaxes(jacobian, 1, 2))
+def _middle(count: int) -> slice:
+    return slice((count - 1) // 2, (count - 1) // 2 + 1)

@@ -57,6 +57,17 @@ def deepest_edge(vectors: Float64, grid: PatchGrid) -> Float64:
     return best
 
 
+def depth_deg(vectors: Float64, frames: Float64, size_deg: float) -> Float64:
+    """Return how deep patches (P, 3, 3) hold directions (n, 3), degrees from the edge (P, n).
+
+    Negative outside, down to minus infinity beyond the plane.
+    """
+    local = np.einsum("pij,nj->pin", frames, vectors)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        offset = np.degrees(np.abs(local[:, 1:]).max(axis=1) / local[:, 0])
+    return np.asarray(np.where(local[:, 0] > 0.0, size_deg / 2.0 - offset, -np.inf))
+
+
 def _once(vectors: Float64, edge: Float64, patch: np.ndarray) -> Bool:
     """Return which of several patches' views of one source to keep: the deepest, then the first."""
     keep = np.ones(len(vectors), dtype=np.bool_)

@@ -165,6 +165,18 @@ class Spectra:
         a, b, c, d = np.moveaxis(self.coefficients[rows, :, piece], -1, 0)
         return np.exp(a + t * (b + t * (c + t * d))), b + t * (2.0 * c + t * 3.0 * d)
 
+    def at_each(self, index: Float64) -> Float64:
+        """Return counts per flux (n, I, C) of every direction at each of the indices (I,)."""
+        one = [self.part(slice(n, n + 1)) for n in range(len(self))]
+        return np.array([each.at(index)[0] for each in one])
+
+    def __len__(self) -> int:
+        return len(self.coefficients)
+
+    def part(self, rows: slice) -> Spectra:
+        """Return the spectra of some directions."""
+        return Spectra(self.index, self.coefficients[rows])
+
     def band_share(self, index: Float64, edges_mev: Float64) -> Float64:
         """Return flux in bands (C, 2) over flux between 1 and 1000 GeV of power laws, (m, C)."""
         return power_law_integral(index[:, None], edges_mev[:, 0], edges_mev[:, 1]) / (

@@ -16,9 +16,9 @@ CURVATURE_RATIO = (0.1, 4.0)
 
 
 def errors_of(
-    data: PatchData, sources: Sources, mu: Float64, settings: LikelihoodConfig
+    data: PatchData, sources: Sources, mu: Float64, settings: LikelihoodConfig, rows: Int64
 ) -> tuple[Float64, Float64, Float64]:
-    """Return errors of flux and index (m,) and covariances of position (m, 2, 2)."""
+    """Return errors of flux and index (n,) and covariances of position (n, 2, 2) of some rows."""
     m = len(sources.flux)
     shining = sources.flux > 0.0
     stamps = sources.stamps
@@ -44,17 +44,23 @@ def errors_of(
     flux_error = sources.flux * np.sqrt(variance[2::4])
     if not shining.all():
         flux_error[~shining] = one_sided(data, sources, mu)[~shining]
-    at = 4 * np.arange(m)[:, None] + np.arange(2)
+    at = 4 * rows[:, None] + np.arange(2)
     blocks = at[:, :, None], at[:, None, :]
     position = covariance[blocks]
-    stretch = _stretch(data, sources, mu, fisher[blocks], position)
-    return flux_error, np.sqrt(variance[3::4]), stretch @ position @ stretch.transpose(0, 2, 1)
+    stretch = _stretch(data, sources, mu, fisher[blocks], position, rows)
+    index_error = np.sqrt(variance[3::4])
+    return flux_error[rows], index_error[rows], stretch @ position @ stretch.transpose(0, 2, 1)
 
 
 def _stretch(
-    data: PatchData, sources: Sources, mu: Float64, expected: Float64, covariance: Float64
+    data: PatchData,
+    sources: Sources,
+    mu: Float64,
+    expected: Float64,
+    covariance: Float64,
+    rows: Int64,
 ) -> Float64:
-    """Return matrices (m, 2, 2) that turn expected errors of position into observed ones.
+    """Return matrices (n, 2, 2) that turn expected errors of position into observed ones.
 
     The photons of a faint source constrain its position better or worse than photons of such a
     source do on average, and less far out than at the maximum: the curvature is taken from the
@@ -62,24 +68,27 @@ def _stretch(
     E^-1/2 W^-1/2 E^1/2 with W = E^-1/2 O E^-1/2, of expected and observed curvature E and O.
     """
     moved = sources.stamps.copy()
-    every = np.ones(len(sources.flux), np.bool_)
+    which = np.zeros(len(sources.flux), np.bool_)
+    which[rows] = True
+    x0, y0 = sources.x_deg, sources.y_deg
     observed = np.empty_like(expected)
     for axis in range(2):
         sigma = np.sqrt(covariance[:, axis, axis])
+        shift = np.zeros(len(which))
         slopes = []
         for sign in (1.0, -1.0):
-            x = sources.x_deg + (sign * sigma if axis == 0 else 0.0)
-            y = sources.y_deg + (sign * sigma if axis == 1 else 0.0)
-            moved.draw(x, y, sources.index, every)
+            shift[rows] = sign * sigma
+            x, y = (x0 + shift, y0) if axis == 0 else (x0, y0 + shift)
+            moved.draw(x, y, sources.index, which)
             slopes.append(
                 position_slopes(
                     data.counts,
                     mu,
                     sources.stamps.values,
                     moved.values,
-                    moved.box,
-                    moved.begin,
-                    sources.counts,
+                    moved.box[rows],
+                    moved.begin[rows],
+                    sources.counts[rows],
                     data.layout,
                 )
             )
