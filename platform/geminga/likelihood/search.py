@@ -21,7 +21,7 @@ from geminga.likelihood.measure import PatchFit, measure, outline
 from geminga.likelihood.peaks import local_maxima
 from geminga.likelihood.sky_list import SLACK_DEG, depth_deg
 from geminga.likelihood.source_model import SourceModel, Spectra, make_source_model, make_spectra
-from geminga.likelihood.ts_map import TsMaps, ts_maps
+from geminga.likelihood.ts_map import UNSEEN_COUNTS, TsMaps, ts_maps
 from geminga.response import Response
 from geminga.sections import LikelihoodConfig
 
@@ -31,9 +31,8 @@ OUTSIDE_DEG = 4.0
 """Known sources this far outside a patch still shine into it."""
 HELD_DEG = 1.0
 """Known sources that another patch holds this much deeper are not fitted again."""
-UNSEEN_COUNTS = 1e6
-"""Counts, and background, of pixels that were not observed: equal and so large that no source
-there changes the likelihood."""
+NEW_DEG = 0.1
+"""What is left this close to a source is its own: no second one is begun there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,11 +322,13 @@ class _Patch:
         radius = self.search.settings.search_separation_deg / size * pixels
         _, row, column, _ = local_maxima(maps.ts.astype(np.float64), threshold, radius)
         x, y = pixel_to_plane(column, pixels, size), pixel_to_plane(row, pixels, size)
+        apart = np.hypot(x[:, None] - self.x, y[:, None] - self.y)
+        new = apart.min(axis=1, initial=np.inf) > NEW_DEG
         if complete:
             # What another patch holds far deeper, it has searched for.
-            mine = self.place.lead_deg(x, y, size) < HELD_DEG
-            x, y, row, column = x[mine], y[mine], row[mine], column[mine]
-        return x, y, (np.rint(row).astype(np.int64), np.rint(column).astype(np.int64))
+            new &= self.place.lead_deg(x, y, size) < HELD_DEG
+        at = np.rint(row[new]).astype(np.int64), np.rint(column[new]).astype(np.int64)
+        return x[new], y[new], at
 
     def _remember(self, data: PatchData, sources: Sources, kept: Bool) -> None:
         """Start the next round from these sources."""
