@@ -45,10 +45,10 @@ def ellipse_of(
         north to the east, -90 (not included) to 90. NaN where the covariance is not finite or not
         positive definite.
     """
-    xx, xy, yy = np.asarray(covariance, dtype=np.float64).T
+    finite = np.isfinite(covariance).all(axis=1)
+    xx, xy, yy = np.where(finite, np.asarray(covariance, dtype=np.float64).T, 0.0)
     middle, half = 0.5 * (xx + yy), 0.5 * np.hypot(xx - yy, 2.0 * xy)
-    with np.errstate(invalid="ignore"):
-        good = (middle > half) & np.isfinite(middle)
+    good = middle > half
     major, minor = (
         np.sqrt(np.where(good, value, np.nan)) for value in (middle + half, middle - half)
     )

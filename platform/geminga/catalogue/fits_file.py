@@ -136,7 +136,7 @@ def _band_columns(frame: pd.DataFrame, channels: int) -> list[fits.Column]:
             UNC_FLUX_BAND,
             f"{2 * channels}D",
             unit=unit,
-            array=both.reshape(len(frame), -1),
+            array=both.reshape(len(frame), 2 * channels),
             dim=f"(2,{channels})",
         ),
     ]
@@ -228,6 +228,8 @@ def _split_bands(where: str, data: dict[str, Any]) -> None:
     if FLUX_BAND not in data and UNC_FLUX_BAND not in data:
         return
     flux, error = (data.pop(name, np.zeros(0)) for name in (FLUX_BAND, UNC_FLUX_BAND))
+    if flux.ndim == 1:  # an array of one element is a number to FITS
+        flux = flux[:, None]
     if flux.ndim != 2 or error.shape != (*flux.shape, 2):
         raise InputError(
             where,

@@ -16,13 +16,14 @@ from geminga.sky.coverage import Coverage
 
 EDGE_DEG = 0.5
 NEAR_DEG = 0.3
-"""Sources closer than this are never told apart with ease; half as wide again as a patch's best
-pixels blur."""
+"""The distance within which a detection counts as found, as the evaluation has it: two sources
+this close are easily taken for each other whatever the PSF."""
 CENTRE_DEG = 5.0
 GOODNESS = 5.0
-LEAST_CONTRAST = 0.1
-"""An error of 3 % of the background, which is what its estimate may have, is then 30 % of the
-source. LAT catalogues flag the same contrast."""
+BACKGROUND_ERROR = 0.03
+"""Relative error of an estimated background inside r68, in the plane."""
+BACKGROUND_SHIFT = 0.5
+"""Flagged where it shifts a source's counts by more than this part of their error."""
 
 
 class Flag(IntFlag):
@@ -34,7 +35,7 @@ class Flag(IntFlag):
     NOT_CONVERGED = 8
     NOT_POINTLIKE = 16
     INDEX_OF_PRIOR = 32
-    FAINT_ON_BACKGROUND = 64
+    BACKGROUND_MATTERS = 64
     GALACTIC_CENTRE = 128
 
 
@@ -43,9 +44,10 @@ FLAG_TEXT: dict[Flag, str] = {
     Flag.CONFUSED: f"another source within {NEAR_DEG:g} deg or within the PSF's r68",
     Flag.EXTENDED: f"on a listed extended source or {NEAR_DEG:g} deg around it",
     Flag.NOT_CONVERGED: "the fit did not come to rest",
-    Flag.NOT_POINTLIKE: f"photons scatter as of no point source: goodness > {GOODNESS:g}",
-    Flag.INDEX_OF_PRIOR: "the prior says more of the photon index than photons do",
-    Flag.FAINT_ON_BACKGROUND: f"below {LEAST_CONTRAST:.0%} of the background inside the PSF's r68",
+    Flag.NOT_POINTLIKE: f"no point source with a power law: goodness > {GOODNESS:g}",
+    Flag.INDEX_OF_PRIOR: "the prior tells more of PL_Index than photons do",
+    Flag.BACKGROUND_MATTERS: f"{BACKGROUND_ERROR:.0%} more background shifts counts by "
+    f"{BACKGROUND_SHIFT:g} errors",
     Flag.GALACTIC_CENTRE: f"within {CENTRE_DEG:g} deg of the Galactic centre",
 }
 """Meaning of each bit, as it stands in the header: 68 characters at most with the name."""
@@ -88,9 +90,9 @@ def flags_of(candidates: pd.DataFrame, around: Surroundings) -> Int64:
     value = {name: candidates[name].to_numpy(np.float64) for name in _NEEDED}
     vectors = unit_vectors(value["lon_deg"], value["lat_deg"])
     n = len(candidates)
-    r68, contrast = np.zeros(n), np.full(n, np.inf)
+    r68, shift = np.zeros(n), np.zeros(n)
     if around.psf_r68_deg:
-        r68, contrast = _at_its_energies(candidates, around.psf_r68_deg)
+        r68, shift = _at_its_energies(candidates, around.psf_r68_deg)
     raised: dict[Flag, Bool] = {
         Flag.EDGE: (value["edge_deg"] < EDGE_DEG) | _near_no_data(vectors, around.coverage),
         Flag.CONFUSED: _nearest_deg(vectors) < np.maximum(r68, NEAR_DEG),
@@ -99,7 +101,7 @@ def flags_of(candidates: pd.DataFrame, around: Surroundings) -> Int64:
         Flag.NOT_POINTLIKE: value["goodness"] > GOODNESS,
         # Width of the prior and error of the photons alone add as 1 / error^2.
         Flag.INDEX_OF_PRIOR: value["index_error"] > around.index_prior_width / np.sqrt(2.0),
-        Flag.FAINT_ON_BACKGROUND: contrast < LEAST_CONTRAST,
+        Flag.BACKGROUND_MATTERS: shift > BACKGROUND_SHIFT,
         Flag.GALACTIC_CENTRE: vectors[:, 0] > np.cos(np.radians(CENTRE_DEG)),
     }
     result = np.zeros(n, dtype=np.int64)
@@ -112,7 +114,7 @@ _NEEDED = ("lon_deg", "lat_deg", "edge_deg", "goodness", "index_error")
 
 
 def _at_its_energies(candidates: pd.DataFrame, r68: Sequence[float]) -> tuple[Float64, Float64]:
-    """Return r68 and the ratio of source to background inside it, each (n,).
+    """Return r68, and how far `BACKGROUND_ERROR` shifts counts in errors of theirs, each (n,).
 
     Raises
     ------
@@ -128,8 +130,10 @@ def _at_its_energies(candidates: pd.DataFrame, r68: Sequence[float]) -> tuple[Fl
     total = weight.sum(axis=0)
     seen = total > 0
     weight = np.where(seen, weight / np.where(seen, total, 1.0), 1.0 / len(radius))
-    inside = np.pi * radius[:, None] ** 2 * np.maximum(background, np.finfo(float).tiny)
-    return radius @ weight, np.sum(weight * 0.68 * counts / inside, axis=0)
+    # What the background inside r68 gains or loses is 0.68 of what it adds to a source.
+    gain = BACKGROUND_ERROR * np.pi * radius[:, None] ** 2 * background / 0.68
+    errors = np.divide(gain, error, out=np.zeros_like(gain), where=error > 0)
+    return radius @ weight, np.sum(weight * errors, axis=0)
 
 
 _OF_CHANNEL = ("counts", "counts_error", "background")

@@ -31,6 +31,8 @@ from geminga.pipeline.search import (
     training_candidates,
 )
 from geminga.pipeline.simulate import diffuse_path, sky_ids, test_sky_ids
+from geminga.pipeline.surroundings import surroundings
+from geminga.response import build_response
 from geminga.seeds import Split
 from geminga.sky.photons import Photons
 
@@ -71,6 +73,7 @@ def run_catalog(context: Context, folder: Path) -> Mapping[str, Any]:
     before = None if extra["train_prior"] is None else np.array(extra["train_prior"])
     summary: dict[str, Any] = {}
     primary = primary_search(config)
+    around = surroundings(config, build_response(config), extended=config.sky.extended)
     for sky in test_sky_ids(config):
         path = candidate_file(context.folder("search"), primary, sky)
         candidates = selected(context, primary, read_parquet(path))
@@ -79,7 +82,7 @@ def run_catalog(context: Context, folder: Path) -> Mapping[str, Any]:
             photons, candidates["lon_deg"].to_numpy(), candidates["lat_deg"].to_numpy(), config
         )
         probabilities = class_probabilities(model, images, prior, before)
-        frame = build_catalogue(candidates, probabilities, config.classes)
+        frame = build_catalogue(candidates, probabilities, config.classes, around=around)
         write_catalogue(context, catalog_file(folder, sky), frame)
         write_json(
             folder / f"probabilities_{sky:07d}.json",
@@ -103,7 +106,7 @@ def write_catalogue(context: Context, path: Path, frame: pd.DataFrame) -> None:
     }
     if primary_search(config) == RANKED:
         header["RANKHASH"] = _weights_hash(context, "ranker")
-    write_fits(path, frame, config.classes, header)
+    write_fits(path, frame, config.classes, header, config.channels)
     write_regions(path.with_suffix(".reg"), frame)
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,8 +27,9 @@ from geminga.pipeline.detect_inputs import (
     summarise_counts,
     summarise_events,
 )
+from geminga.pipeline.detect_likelihood import NOTES, search_by_likelihood
 from geminga.pipeline.models import Model, PhotonFile, choose_model, load_model
-from geminga.pipeline.threshold import threshold_search
+from geminga.pipeline.surroundings import surroundings
 from geminga.response.cube_choice import CubeSummary, summarise_cube
 from geminga.sky.coverage import Coverage
 from geminga.sky.photons import Photons
@@ -36,9 +38,11 @@ from geminga.tables import CANDIDATES
 _LOG = logging.getLogger(__name__)
 
 Search = Callable[[Photons, Coverage, Config, Path], pd.DataFrame]
-"""From photons, the part of the sky they cover, settings and a model's folder to CANDIDATES."""
+"""From photons, the part of the sky they cover, settings and a model's folder to CANDIDATES.
 
-SEARCH: Search = threshold_search
+Further columns may follow; ``attrs[NOTES]`` of the table, if there, goes to the provenance."""
+
+SEARCH = search_by_likelihood
 """The search that the command runs."""
 
 BUILTIN = "builtin"
@@ -65,6 +69,8 @@ class Request:
         Event types of files that do not tell, for example ``FRONT+BACK``.
     overrides : tuple of str
         ``section.key=value`` of the model's configuration.
+    everything : bool
+        Write sources below the model's score cut as well.
     """
 
     counts: tuple[Path, ...]
@@ -74,6 +80,7 @@ class Request:
     model: str | None = None
     event_types: str | None = None
     overrides: tuple[str, ...] = ()
+    everything: bool = False
 
 
 def detect(request: Request, search: Search | None = None) -> pd.DataFrame:
@@ -107,12 +114,15 @@ def detect(request: Request, search: Search | None = None) -> pd.DataFrame:
     inputs = read_inputs(config, model, files)
     patches = _patches(inputs)
     if len(inputs.photons):
-        candidates = (search or SEARCH)(inputs.photons, inputs.coverage, config, model.folder)
+        search = search or partial(SEARCH, everything=request.everything)
+        candidates = search(inputs.photons, inputs.coverage, config, model.folder)
     else:
         _LOG.warning("the files hold not one photon in the model's bands: an empty catalogue")
         candidates = CANDIDATES.empty()
-    catalog = build_catalogue(candidates, None, config.classes)
-    _write(request, catalog, inputs, _provenance(request, model, inputs, files, cubes, patches))
+    around = surroundings(config, inputs.response, inputs.coverage)
+    catalog = build_catalogue(candidates, None, config.classes, around=around)
+    told = _provenance(request, model, inputs, files, cubes, patches)
+    _write(request, catalog, inputs, {**told, "search": candidates.attrs.get(NOTES, {})})
     _LOG.info("%d sources written to %s", len(catalog), request.out / CATALOG_FILE)
     return catalog
 
@@ -190,8 +200,8 @@ def _provenance(
             "name": model.name,
             "config_hash": model.config.hash(),
             "files": {
-                path.name: file_digest(path)
-                for path in sorted(model.folder.iterdir())
+                path.relative_to(model.folder).as_posix(): file_digest(path)
+                for path in sorted(model.folder.rglob("*"))
                 if path.is_file()
             },
         },
@@ -234,7 +244,7 @@ def _write(
     target = out / f".{uuid4().hex[:8]}" if out.is_dir() else out
     with atomic(target) as folder:
         folder.mkdir()
-        write_fits(folder / CATALOG_FILE, catalog, config.classes, header)
+        write_fits(folder / CATALOG_FILE, catalog, config.classes, header, config.channels)
         write_regions(folder / REGIONS_FILE, catalog)
         write_json(folder / PROVENANCE_FILE, dict(provenance))
     if target != out:
