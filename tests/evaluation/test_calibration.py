@@ -118,6 +118,19 @@ def test_claimed_ellipses_that_are_right() -> None:
     assert wrong.inside_68.value < 0.4
 
 
+def test_a_list_is_held_to_its_own_region_of_95_percent() -> None:
+    found, truth = scattered(0.02, 0.02)
+    tails = found.assign(position_error_deg=0.02, position_tail=0.7)
+    tails.loc[0, "position_tail"] = np.nan
+    pairs = matched_pairs([tails], [truth], 0.0, 0.3)
+    assert pairs["tail"].isin([0.7, 1.0]).all()
+    assert (pairs["tail"] == 1.0).sum() == 1
+    got = position_calibration(pairs, UNITS)
+    assert got.inside_68.value == pytest.approx(0.68, abs=0.025)
+    # 0.7 of the radius: 1 - 0.05^(0.7^2).
+    assert got.inside_95.value == pytest.approx(1.0 - 0.05**0.49, abs=0.025)
+
+
 def test_errors_that_are_not_known_are_counted_apart() -> None:
     found, truth = scattered(0.02, 0.02, 10)
     error = np.where(np.arange(10) < 4, np.nan, 0.02)

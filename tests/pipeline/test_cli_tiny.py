@@ -34,7 +34,7 @@ def test_the_catalogue_has_positions_scores_and_probabilities(
     total = catalog[[c for c in catalog.columns if c.startswith("P_")]].sum(axis=1)
     assert total.to_numpy() == pytest.approx(1.0, abs=1e-6)
     regions = (out / "tiny" / "catalog" / "catalog_2000000.reg").read_text()
-    assert regions.count("circle(") == len(catalog)
+    assert regions.count("text={") == len(catalog)
 
 
 def test_every_stage_says_where_it_came_from(finished: tuple[Path, str]) -> None:
