@@ -16,17 +16,13 @@ from geminga.evaluation.figures import (
     completeness_curves,
     confusion_matrices,
     counts_map,
-    localisation_histogram,
     patch_examples,
-    purity_by_score,
     purity_completeness,
     reference_map,
     save_figure,
     sky_map,
     training_curves,
 )
-from geminga.evaluation.metrics import empty_offsets, position_offsets
-from geminga.evaluation.rate_figures import _merged_bins
 from geminga.evaluation.style import sky_xy
 from geminga.matching import match
 from geminga.sections import EvaluationConfig
@@ -77,7 +73,6 @@ def size(path: Path) -> tuple[int, int]:
 def figures() -> dict[str, Figure]:
     found, truth, matches = sky()
     searches = {"MIUN": counts(), "k-means": counts(20)}
-    offsets = position_offsets(found, truth, matches)
     history = [
         {"epoch": k, "train_loss": 1 / k, "valid_loss": 1.1 / k, "learning_rate": 1e-3, "score": k}
         for k in (1, 2, 3)
@@ -89,9 +84,7 @@ def figures() -> dict[str, Figure]:
         "map": counts_map(np.abs(np.random.default_rng(3).normal(size=(18, 36))), "counts"),
         "s1": completeness_curves(searches),
         "s10": completeness_curves(searches, "s10"),
-        "score": purity_by_score(searches),
         "curve": purity_completeness(searches, purity_counts={"MIUN": counts(20)}),
-        "error": localisation_histogram({"MIUN": offsets, "k-means": empty_offsets()}, 0.3),
         "patches": patch_examples([example(3, True), example(3, False)], ["a", "b", "c"]),
         "one band": patch_examples([example(1, True)], ["a"]),
         "confusion": confusion_matrices(confusion),
@@ -109,10 +102,7 @@ def nothing() -> dict[str, Figure]:
         "map": counts_map(np.zeros((18, 36)), "counts"),
         "s1": completeness_curves(empty),
         "no search": completeness_curves({}),
-        "score": purity_by_score(empty),
-        "no search score": purity_by_score({}),
         "curve": purity_completeness(empty),
-        "error": localisation_histogram({"MIUN": empty_offsets()}, 0.3),
         "patches": patch_examples([], ["a"]),
         "confusion": confusion_matrices(empty_confusion(("BLL",))),
         "training": training_curves([]),
@@ -165,13 +155,3 @@ def test_patches_show_the_east_on_the_left() -> None:
         (image,) = axes.get_images()
         # Columns run east, so the first one must lie at negative x, at the right of the picture.
         assert tuple(image.get_extent()) == (-5.0, 5.0, -5.0, 5.0)
-
-
-def test_joined_score_bins_hold_every_detection() -> None:
-    true, total = (np.random.default_rng(s).integers(0, 3, 1401) for s in (1, 2))
-    total = total + true
-    centre, low, high, k, n = _merged_bins(true, total)
-    assert (k.sum(), n.sum()) == (true.sum(), total.sum())
-    assert (low < centre).all()
-    assert (centre < high).all()
-    assert 10 <= len(n) <= 12

@@ -99,3 +99,11 @@ def test_purity_against_a_wider_list() -> None:
     assert figures.regions["all"].completeness == 0.75
     assert figures.regions["all"].detections == 0
     assert math.isnan(figures.regions["all"].purity)
+
+
+def test_completeness_at_a_purity_may_be_the_yardsticks() -> None:
+    counts, offsets = search()
+    table = run_summary("demo", [search_summary("MIUN", counts, offsets, purities=())])
+    assert table.rows()[0] == ["search", "completeness", "purity", "median error (deg)"]
+    assert {len(row) for row in table.rows()} == {4}
+    assert not [name for name in table.metrics() if "at_purity" in name]

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from geminga.evaluation.network_figures import confusion_matrices, training_curves
-from geminga.evaluation.rate_figures import (
-    completeness_curves,
-    localisation_histogram,
-    purity_by_score,
-    purity_completeness,
-)
+from geminga.evaluation.rate_figures import completeness_curves, purity_completeness
 from geminga.evaluation.sky_figures import (
     PatchExample,
     counts_map,
@@ -23,9 +18,7 @@ __all__ = [
     "completeness_curves",
     "confusion_matrices",
     "counts_map",
-    "localisation_histogram",
     "patch_examples",
-    "purity_by_score",
     "purity_completeness",
     "reference_map",
     "save_figure",

@@ -23,25 +23,31 @@ def confident_false(ranked: RankedList, number: int = 10) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Their rows of ``ranked.detections`` with ``nearest_deg`` and ``nearest_s1``: distance and
-        flux of the true source nearest to each (NaN without one), and ``caption``.
+        Their rows of ``ranked.detections`` with ``nearest_deg``, ``nearest_s1``, ``nearest_ts``:
+        distance, flux and expected TS of the true source nearest to each (NaN where there is
+        none, or its TS is not known), and ``caption``.
     """
     d = ranked.detections
     false = d[~d["is_true"].to_numpy(np.bool_)]
     false = false.sort_values("score", ascending=False, kind="stable").head(number)
     distance, row = _nearest(false, ranked.sources)
-    s1 = np.append(ranked.sources["s1"].to_numpy(np.float64), np.nan)[row]
-    out = false.assign(nearest_deg=distance, nearest_s1=s1).reset_index(drop=True)
+    near = {
+        f"nearest_{name}": np.append(ranked.sources[name].to_numpy(np.float64), np.nan)[row]
+        for name in ("s1", "ts")
+    }
+    out = false.assign(nearest_deg=distance, **near).reset_index(drop=True)
     kind = np.where(out["is_duplicate"].to_numpy(np.bool_), "second detection", "false")
     captions = [
-        f"{_place(r)}\n{what}, score {r['score']:.3g}\n{_neighbour('source', r, 'nearest_s1')}"
+        f"{_place(r)}\n{what}: {_claims(r)}\n{_neighbour('source', r, _brightness(r, 'nearest_'))}"
         for (_, r), what in zip(out.iterrows(), kind, strict=True)
     ]
     return out.assign(caption=np.array(captions, dtype=object))
 
 
 def brightest_missed(ranked: RankedList, cut: float, number: int = 10) -> pd.DataFrame:
-    """Return the sources of largest S1 that the list at or above a cut does not find.
+    """Return the brightest sources that the list at or above a cut does not find.
+
+    By expected TS where that is known, for then the photons had shown them; else by S1.
 
     Returns
     -------
@@ -51,16 +57,16 @@ def brightest_missed(ranked: RankedList, cut: float, number: int = 10) -> pd.Dat
     """
     s = ranked.sources
     missed = s[s["found_score"].to_numpy(np.float64) < cut]
-    missed = missed.sort_values("s1", ascending=False, kind="stable").head(number)
+    # Not known: behind all that are.
+    missed = missed.sort_values(["ts", "s1"], ascending=False, kind="stable").head(number)
     distance, row = _nearest(missed, ranked.detections)
     score = np.append(ranked.detections["score"].to_numpy(np.float64), np.nan)[row]
     out = missed.assign(nearest_deg=distance, nearest_score=score).reset_index(drop=True)
-    captions = []
-    for _, r in out.iterrows():
-        ts = f", TS {r['ts']:.0f}" if np.isfinite(r["ts"]) else ""
-        captions.append(
-            f"{_place(r)}\nmissed, S1 {r['s1']:.2g}{ts}\n{_neighbour('det.', r, 'nearest_score')}"
-        )
+    captions = [
+        f"{_place(r)}\nmissed: {_claims(r)}\n"
+        f"{_neighbour('detection', r, 'score {:.3g}'.format(r['nearest_score']))}"
+        for _, r in out.iterrows()
+    ]
     return out.assign(caption=np.array(captions, dtype=object))
 
 
@@ -68,10 +74,26 @@ def _place(row: pd.Series) -> str:
     return f"sky {int(row['sky'])}: l {row['lon_deg']:.2f}, b {row['lat_deg']:+.2f}"
 
 
-def _neighbour(what: str, row: pd.Series, value: str) -> str:
+_CLAIMS = (("ts", "TS {:.0f}"), ("s1", "S1 {:.2g}"), ("index", "index {:.2f}"))
+
+
+def _claims(row: pd.Series) -> str:
+    """Return what is known of a detection or a source, as far as its table says so."""
+    name = "p" if "probability" in row.index else "score"
+    parts = [f"{name} {row['score']:.3g}"] if "score" in row.index else []
+    known = [(n, form) for n, form in _CLAIMS if n in row.index and np.isfinite(row[n])]
+    return ", ".join([*parts, *(form.format(row[n]) for n, form in known)])
+
+
+def _brightness(row: pd.Series, start: str) -> str:
+    ts, s1 = row[f"{start}ts"], row[f"{start}s1"]
+    return f"TS {ts:.0f}" if np.isfinite(ts) else f"S1 {s1:.2g}"
+
+
+def _neighbour(what: str, row: pd.Series, brightness: str) -> str:
     if not np.isfinite(row["nearest_deg"]):
         return f"no {what} on this sky"
-    return f"{what} at {row['nearest_deg']:.2f}°: {row[value]:.2g}"
+    return f"nearest {what} at {row['nearest_deg']:.2f}°: {brightness}"
 
 
 def _nearest(frame: pd.DataFrame, others: pd.DataFrame) -> tuple[Float64, list[int]]:
@@ -106,9 +128,12 @@ class CutOut:
     size_deg : float
         Width; the place itself is at the centre.
     caption : str
-        One to four short lines.
+        Up to four lines above it, from its left edge; long ones run on over images that follow
+        with an empty caption.
     sources_xy_deg, detections_xy_deg : Float64 (m, 2)
         True sources and detections near it, degrees to the east and north of the centre.
+    label : str
+        What is shown, inside the image.
     """
 
     image: Float64
@@ -116,6 +141,7 @@ class CutOut:
     caption: str
     sources_xy_deg: Float64
     detections_xy_deg: Float64
+    label: str = ""
 
 
 def gallery(cutouts: Sequence[CutOut], title: str = "", columns: int = 5) -> Figure:
@@ -139,7 +165,7 @@ def gallery(cutouts: Sequence[CutOut], title: str = "", columns: int = 5) -> Fig
             raise InputError("gallery", f"an image {cutout.size_deg} deg wide", "give its width")
     rows = max(-(-len(cutouts) // columns), 1)
     across = min(max(len(cutouts), 1), columns)
-    figure = new_figure(max(2.1 * across, 4.2), 2.75 * rows + (0.35 if title else 0.0))
+    figure = new_figure(max(2.1 * across, 4.2), 2.6 * rows + (0.35 if title else 0.0))
     grid = figure.subplots(rows, across, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
@@ -161,7 +187,12 @@ def gallery(cutouts: Sequence[CutOut], title: str = "", columns: int = 5) -> Fig
             axes.scatter(points[:, 0], points[:, 1], s=30, linewidths=1.0, **style)
         axes.set_xlim(half, -half)
         axes.set_ylim(-half, half)
-        axes.set_title(cutout.caption, fontsize=7)
+        axes.set_title(cutout.caption, fontsize=7, loc="left")
+        if cutout.label:
+            axes.text(
+                0.03, 0.03, cutout.label, transform=axes.transAxes, fontsize=7, color="white",
+                bbox={"facecolor": "black", "alpha": 0.5, "linewidth": 0, "pad": 1.0},
+            )  # fmt: skip
     if title:
         figure.suptitle(title, fontsize=11)
     return figure

@@ -26,6 +26,9 @@ from geminga.matching import NearPairs, near_pairs
 Matching = Literal["one-to-one", "thesis"]
 MATCHINGS: tuple[Matching, ...] = ("one-to-one", "thesis")
 
+FURTHER = ("s10", "ts", "index")
+"""What a list of sources may know besides positions and S1."""
+
 
 @dataclass(frozen=True, eq=False)
 class RankedMatch:
@@ -178,7 +181,8 @@ class RankedList:
         The counted detections with ``sky`` (place in the list of skies, not its id), ``lon_deg``,
         ``lat_deg``, ``score``, ``is_true``, ``is_duplicate`` and further columns they came with.
     sources : DataFrame
-        The truth with ``sky``, ``s1``, ``s10``, ``ts`` (NaN where not known) and ``found_score``.
+        The truth with ``sky``, ``s1``, ``s10``, ``ts``, ``index`` (NaN where not known) and
+        ``found_score``.
     left_out : int
         Detections on extended sources that match no point source: in no count.
     skies : int
@@ -236,16 +240,16 @@ def ranked_list(
             left_out += int((~keep).sum())
             seen = seen[keep]
         found.append(seen)
-        known = {name: true[name] for name in ("s10", "ts") if name in true.columns}
+        known = {name: true[name] for name in FURTHER if name in true.columns}
         sources.append(
             pd.DataFrame(
                 {
                     "sky": sky,
                     **{n: true[n].to_numpy(np.float64) for n in ("lon_deg", "lat_deg", "s1")},
-                    **{n: known.get(n, pd.Series(np.nan, true.index)) for n in ("s10", "ts")},
+                    **{n: known.get(n, pd.Series(np.nan, true.index)) for n in FURTHER},
                     "found_score": result.found_score,
                 }
-            ).astype({"s10": np.float64, "ts": np.float64})
+            ).astype(dict.fromkeys(FURTHER, np.float64))
         )
     return RankedList(
         pd.concat(found, ignore_index=True),

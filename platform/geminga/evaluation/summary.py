@@ -88,7 +88,12 @@ class RunSummary:
     def rows(self) -> list[list[str]]:
         """Return the comparison of the searches as text: a header, then one row per search."""
         header = ["search", "completeness", "purity"]
-        header += [f"compl. at purity {p:g}" for p in PURITIES] + ["median error (deg)"]
+        purities = [
+            key
+            for key in map("{:g}".format, PURITIES)
+            if any(key in s.regions["all"].completeness_at_purity for s in self.searches)
+        ]
+        header += [f"compl. at purity {p}" for p in purities] + ["median error (deg)"]
         rows = [header]
         for search in self.searches:
             sky = search.regions["all"]
@@ -97,7 +102,7 @@ class RunSummary:
                     search.name,
                     _with_error(sky.completeness, sky.completeness_error),
                     _with_error(sky.purity, sky.purity_error),
-                    *(_number(sky.completeness_at_purity[f"{p:g}"]) for p in PURITIES),
+                    *(_number(sky.completeness_at_purity.get(p, math.nan)) for p in purities),
                     _number(search.median_error_deg),
                 ]
             )
@@ -191,7 +196,7 @@ def search_summary(
     seconds : float
         Time the search took.
     purities : sequence of float
-        Purities at which completeness is given; PURITIES must be among them to print the table.
+        Purities at which completeness is given: none where the yardstick measures it.
     curve : (MatchCounts, MatchCounts or None), optional
         The same two counts of all candidates, where `counts` holds only those above a score cut:
         completeness at given purities comes from them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,12 @@ from geminga.evaluation.yardstick_results import Bins, SearchFigures, Yardstick
 
 CLASSES = ("|b| > 20", "|b| 10-20", "|b| < 10")
 LABELS = {**FLUX_LABELS, "ts": "expected TS with the true background"}
+_OWN_LABELS = {**{k: f"own {v}" for k, v in FLUX_LABELS.items()}, "ts": "own TS"}
+FEWEST = 3
+"""Sources or detections that a bin holds at least to be drawn."""
+
+_FEWEST_PAIRS = 10
+_PANELS_A_ROW = 4
 _TITLES = {"|b| > 20": "|b| > 20°", "|b| 10-20": "|b| 10-20°", "|b| < 10": "|b| < 10°"}
 
 
@@ -72,7 +78,7 @@ def _by_class(
 ) -> Figure:
     parts = [name for name in CLASSES if all(name in s.parts for s in result.searches.values())]
     parts = parts or [next(iter(s.parts)) for s in list(result.searches.values())[:1]] or ["all"]
-    figure = new_figure(max(4.0 * len(parts), 4.6), 4.1)
+    figure = new_figure(max(4.0 * len(parts), 4.6), 4.6)
     panels = figure.subplots(1, len(parts), sharey=True, sharex=True, squeeze=False)[0]
     for axes, part in zip(panels, parts, strict=True):
         drawn = False
@@ -80,12 +86,13 @@ def _by_class(
             bins: Bins | None = bins_of(search, part)
             if bins is None or not bins.n:
                 continue
-            value = np.array([f.value for f in bins.figures])
-            error = np.nan_to_num([f.error for f in bins.figures])
+            held = np.array(bins.n) >= FEWEST
+            value = np.array([f.value for f in bins.figures])[held]
+            error = np.nan_to_num([f.error for f in bins.figures])[held]
             shift = 1.0 + 0.04 * (number - (len(result.searches) - 1) / 2.0)
             axes.errorbar(
-                _centres(bins) * shift, value, error, label=name, markersize=4.5, linewidth=1.3,
-                capsize=2, **style,
+                _centres(bins)[held] * shift, value, error, label=name, markersize=4.5,
+                linewidth=1.3, elinewidth=0.8, capsize=1.5, **style,
             )  # fmt: skip
             drawn = True
         if drawn:
@@ -94,10 +101,10 @@ def _by_class(
             empty_note(axes, "nothing known" if not own else "no detection")
         axes.set_ylim(-0.03, 1.03)
         axes.set_title(_TITLES.get(part, part), fontsize=10)
-        axes.set_xlabel(("own " if own else "") + LABELS[column], fontsize=9)
+        axes.set_xlabel((_OWN_LABELS if own else LABELS)[column], fontsize=9)
         tidy(axes)
     panels[0].set_ylabel(ylabel)
-    _legend(panels[-1], "lower right")
+    _legend_below(figure, panels)
     return figure
 
 
@@ -107,7 +114,7 @@ def purity_completeness_figure(result: Yardstick) -> Figure:
     parts = [n for n in names if n in ("all", *CLASSES)] or names or ["all"]
     purities = [p for s in result.searches.values() for n in parts for p in s.parts[n].curve.purity]
     lowest = min([0.5, *purities])
-    figure = new_figure(3.4 * len(parts) + 0.6, 3.9)
+    figure = new_figure(3.4 * len(parts) + 0.6, 4.3)
     panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
     for axes, part in zip(panels, parts, strict=True):
         for _, name, search, style in _styles(result):
@@ -125,15 +132,20 @@ def purity_completeness_figure(result: Yardstick) -> Figure:
         axes.set_xlabel("completeness")
         tidy(axes)
     panels[0].set_ylabel("purity")
-    _legend(panels[-1], "lower left")
+    _legend_below(figure, panels)
     return figure
 
 
 def score_figure(result: Yardstick) -> Figure:
     """Draw purity and completeness at or above each score; one panel per search."""
     number = max(len(result.searches), 1)
-    figure = new_figure(max(4.0 * number, 4.6), 3.8)
-    panels = figure.subplots(1, number, sharey=True, squeeze=False)[0]
+    across = min(number, _PANELS_A_ROW)
+    down = -(-number // across)
+    figure = new_figure(max(3.6 * across, 4.6), 3.1 * down + 0.4)
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    panels = grid.ravel()
+    for axes in panels[number:]:
+        axes.set_axis_off()
     for axes, search in zip(panels, result.searches.values(), strict=False):
         part = next(iter(search.parts.values()))
         curve = part.curve
@@ -162,7 +174,9 @@ def score_figure(result: Yardstick) -> Figure:
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlabel(f"score of {search.name}")
         tidy(axes)
-    _legend(panels[0], "center right")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("purity, completeness")
+    _legend_below(figure, panels[:1])
     return figure
 
 
@@ -194,11 +208,14 @@ def reliability_figure(result: Yardstick) -> Figure:
 
 
 def position_figure(result: Yardstick) -> Figure:
-    """Draw position error against flux: median (line), 68 and 95 % (band); and the mean offset."""
-    figure = new_figure(9.5, 4.1)
+    """Draw position error against flux, and the mean offset.
+
+    Lines are medians; the band goes from 68 to 95 % and is that of the first search alone.
+    """
+    figure = new_figure(9.5, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=(1.45, 1.0))
-    for _, name, search, style in _styles(result):
-        bins = [b for b in search.positions[2:] if b.n > 1]
+    for number, name, search, style in _styles(result):
+        bins = [b for b in search.positions[2:] if b.n >= FEWEST]
         x = np.array([_middle(b.low, b.high) for b in bins])
         median = np.array([b.median_deg.value for b in bins])
         error = np.nan_to_num([b.median_deg.error for b in bins])
@@ -208,33 +225,35 @@ def position_figure(result: Yardstick) -> Figure:
         band = [
             np.array([getattr(b, f).value for b in bins]) for f in ("radius68_deg", "radius95_deg")
         ]
-        left.fill_between(x, band[0], band[1], color=style["color"], alpha=0.15, lw=0)
+        if number == 0:
+            left.fill_between(x, band[0], band[1], color=style["color"], alpha=0.15, lw=0)
         whole = search.positions[0]
-        if whole.n:
+        if whole.n >= _FEWEST_PAIRS:
             right.errorbar(
                 whole.bias_east_deg.value, whole.bias_north_deg.value,
                 _error(whole.bias_north_deg.error), _error(whole.bias_east_deg.error),
                 label=name, markersize=5, **{**style, "linestyle": ""},
             )  # fmt: skip
-    if any(b.n > 1 for s in result.searches.values() for b in s.positions[2:]):
+    if any(b.n >= FEWEST for s in result.searches.values() for b in s.positions[2:]):
         left.set_xscale("log")
         left.set_yscale("log")
         left.xaxis.set_minor_formatter(NullFormatter())
     else:
         empty_note(left, "no pair")
     left.set_xlabel(FLUX_LABELS["s1"])
-    left.set_ylabel("distance from the true source (deg)\nmedian; band 68 to 95 %")
+    left.set_ylabel("distance from the true source (deg)\nmedian; band: 68 to 95 % of the first")
     right.axhline(0.0, color=GREY, linewidth=0.8)
     right.axvline(0.0, color=GREY, linewidth=0.8)
     limit = 1.15 * max(np.abs([*right.get_xlim(), *right.get_ylim()]).max(), 0.001)
     right.set_xlim(limit, -limit)
     right.set_ylim(-limit, limit)
     right.set_aspect("equal")
+    right.locator_params(nbins=5)
     right.set_xlabel("mean offset to the east (deg)")
     right.set_ylabel("mean offset to the north (deg)")
     for axes in (left, right):
         tidy(axes)
-    _legend(left, "upper right")
+    _legend_below(figure, [left])
     return figure
 
 
@@ -277,3 +296,16 @@ def _legend(axes: Any, place: str) -> None:
     handles: Sequence[Any] = axes.get_legend_handles_labels()[0]
     if handles:
         axes.legend(loc=place, fontsize=8)
+
+
+def _legend_below(figure: Figure, panels: Iterable[Any]) -> None:
+    """Name everything drawn in some panel once, below all of them."""
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        figure.legend(
+            list(entries.values()), list(entries), loc="outside lower center", fontsize=8,
+            ncols=min(len(entries), 4), frameon=False,
+        )  # fmt: skip

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from geminga.errors import InputError
 from geminga.evaluation.bootstrap import Estimate
 from geminga.evaluation.calibration import ScoreCalibration
 from geminga.evaluation.positions import PositionBin, PositionCalibration
@@ -173,9 +177,37 @@ class Yardstick:
     searches: dict[str, SearchFigures]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for a JSON file; numbers that are not finite become text."""
+        """Return plain values for a JSON file; numbers that are not finite become text.
+
+        ``order`` names searches and parts in their order, which a file sorted by name loses.
+        """
         tree: dict[str, Any] = plain(asdict(self))
+        parts = [list(search.parts) for search in self.searches.values()]
+        tree["order"] = {"searches": list(self.searches), "parts": parts[0] if parts else []}
         return tree
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any], where: str = "yardstick") -> Yardstick:
+        """Rebuild a result from `to_json`'s values, read from `where`.
+
+        Raises
+        ------
+        InputError
+            If a figure is missing or of another kind.
+        """
+        try:
+            result = TypeAdapter(cls).validate_python(
+                {k: v for k, v in tree.items() if k != "order"}
+            )
+            searches, parts = tree["order"]["searches"], tree["order"]["parts"]
+            ordered = {
+                name: replace(one, parts={part: one.parts[part] for part in parts})
+                for name, one in ((name, result.searches[name]) for name in searches)
+            }
+        except (ValidationError, KeyError, TypeError) as error:
+            problem = f"is no yardstick's result ({' '.join(str(error).split())[:120]})"
+            raise InputError(where, problem, "write it anew") from error
+        return replace(result, searches=ordered)
 
     def metrics(self) -> dict[str, float]:
         """Return the leading figures, finite ones alone, under flat names as MLflow takes them.
@@ -197,6 +229,17 @@ class Yardstick:
             flat.update(_other_metrics(slug(name), search))
         return {name: float(value) for name, value in flat.items() if math.isfinite(value)}
 
+    def leading_metrics(self) -> dict[str, float]:
+        """Return the few of `metrics` that runs are compared by."""
+        return {k: v for k, v in self.metrics().items() if k.endswith(_LEADING)}
+
+
+_LEADING = (
+    "/completeness_at_0.9",
+    "/completeness_at_0.9_ratio",
+    "/s1_at_completeness_0.9_purity_0.95",
+    "/calibration_error",
+)
 
 _PART_SLUGS = {
     "all": "all",

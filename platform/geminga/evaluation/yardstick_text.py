@@ -44,6 +44,56 @@ def text_table(
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
+LEADING_PARTS = ("all", "|b| > 20", "|b| 10-20", "|b| < 10")
+
+
+def leading_rows(
+    result: Yardstick, purities: tuple[str, str] = ("0.9", "0.95"), level: str = "0.9"
+) -> list[list[str]]:
+    """Return the leading figures as cells: a header, then a row per search and part of the sky.
+
+    Parameters
+    ----------
+    result : Yardstick
+        What was measured.
+    purities : (str, str)
+        Keys of the purities of completeness; the tightest at hand for one not measured. The
+        oracle is compared at the first, the flux is that of the second.
+    level : str
+        Key of the completeness whose flux is given.
+    """
+    first, second = (_known(result, key) for key in purities)
+    rows = [
+        ["search", "part", "sources", f"compl. at purity {first}", "of the oracle's",
+         f"at purity {second}", f"S1 at compl. {level}"]
+    ]  # fmt: skip
+    for name, search in result.searches.items():
+        for part in LEADING_PARTS:
+            if part not in search.parts:
+                continue
+            figures = search.parts[part]
+            at, tight = figures.at_purity[first].completeness, figures.at_purity[second]
+            flux = tight.crossings.get(level)
+            rows.append(
+                [
+                    name,
+                    part,
+                    str(figures.sources),
+                    with_error(Estimate(at.value, at.error)),
+                    compared(at)[-1],
+                    with_error(Estimate(tight.completeness.value, tight.completeness.error)),
+                    "-" if flux is None else with_error(Estimate(flux.value, math.nan), "{:.2e}"),
+                ]
+            )
+    return rows if result.oracle is not None else [[*row[:4], *row[5:]] for row in rows]
+
+
+def leading_table(result: Yardstick) -> str:
+    """Return `leading_rows` as text."""
+    head = f"{result.title}; each part of the sky at its own cut; {result.errors}"
+    return "\n".join([head, *aligned(leading_rows(result))])
+
+
 def _headline(result: Yardstick) -> list[str]:
     lines = []
     for key in _purities(result):
