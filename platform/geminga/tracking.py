@@ -23,6 +23,8 @@ from geminga.files import read_json, write_json
 logger = logging.getLogger(__name__)
 
 MAX_PARAM_LENGTH = 500
+METRICS_AT_ONCE = 1000
+"""The most that MLflow takes in one request."""
 
 
 def tracking_uri(config: Config) -> str:
@@ -96,7 +98,10 @@ class Tracker:
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Log numbers to the current run; NaN and infinity are left out."""
         finite = {_safe(k): float(v) for k, v in values.items() if math.isfinite(v)}
-        mlflow.log_metrics(finite, step=step)
+        names = list(finite)
+        for first in range(0, len(names), METRICS_AT_ONCE):
+            part = names[first : first + METRICS_AT_ONCE]
+            mlflow.log_metrics({name: finite[name] for name in part}, step=step)
 
     def parent_metrics(self, values: Mapping[str, float]) -> None:
         """Log the figures runs are compared by to the parent run."""

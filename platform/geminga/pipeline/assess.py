@@ -19,9 +19,12 @@ from geminga.evaluation.counts import MatchCounts, count_matches, empty_counts
 from geminga.evaluation.extended import masked, matched, on_extended
 from geminga.evaluation.metrics import Offsets, PixelCounts, empty_offsets, position_offsets
 from geminga.evaluation.summary import RunSummary, run_summary, search_summary
+from geminga.evaluation.yardstick_text import leading_table
 from geminga.files import read_json, read_parquet, write_json
 from geminga.matching import match
 from geminga.pipeline.examples import example_patches
+from geminga.pipeline.galleries import run_galleries
+from geminga.pipeline.measured import measure_run, run_lists
 from geminga.pipeline.real import evaluate_real_sky
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import (
@@ -35,6 +38,7 @@ from geminga.pipeline.search import (
     truth_of,
 )
 from geminga.pipeline.simulate import test_sky_ids
+from geminga.pipeline.yardstick import RESULT, TABLE, write_yardstick
 
 _ON_EXTENDED = (
     "extended sources",
@@ -59,16 +63,18 @@ def run_evaluate(context: Context, folder: Path) -> Mapping[str, Any]:
     for kind in ("miun", *(("ranker",) if ranked else ()), "classifier"):
         history = read_json(context.folder(kind) / "history.json")
         save(folder, f"training_{kind}", figures.training_curves(history, f"training of {kind}"))
+    tables = []
     if context.config.observed is not None:
         summary = evaluate_real_sky(context, folder)
     else:
+        tables.append(_measure(context, folder))
         summary = _evaluate_simulated(context, folder)
     write_json(folder / SUMMARY, summary.to_json())
     context.tracker.metrics(summary.metrics())
     context.tracker.parent_metrics(summary.metrics())
     context.tracker.tree(summary.to_json(), SUMMARY)
     context.tracker.artifact(folder / FIGURES)
-    return {"table": "\n" + summary.table()}
+    return {"table": "\n" + "\n\n".join([*tables, summary.table()])}
 
 
 def save(folder: Path, name: str, figure: Figure) -> None:
@@ -76,31 +82,37 @@ def save(folder: Path, name: str, figure: Figure) -> None:
     figures.save_figure(figure, folder / FIGURES / f"{name}.png")
 
 
+def _measure(context: Context, folder: Path) -> str:
+    """Measure the searches by the yardstick, draw the galleries; return the leading table."""
+    lists = run_lists(context, folder)
+    result = measure_run(context, lists)
+    write_yardstick(result, folder)
+    for name, figure in run_galleries(context, lists).items():
+        save(folder, name, figure)
+    context.tracker.metrics(result.metrics())
+    context.tracker.parent_metrics(result.leading_metrics())
+    for name in (RESULT, TABLE):
+        context.tracker.artifact(folder / name)
+    return leading_table(result)
+
+
 def _evaluate_simulated(context: Context, folder: Path) -> RunSummary:
+    """Count what lies above the score cuts; draw the figures of the catalogue."""
     config = context.config
-    names = {search: SEARCH_NAMES[search] for search in searches_of(config)}
-    curves: dict[str, MatchCounts] = {}
-    at_cut: dict[str, MatchCounts] = {}
-    offsets: dict[str, Offsets] = {}
     summaries, extra = [], {}
-    for search, name in names.items():
-        curves[name], at_cut[name], offsets[name], extended = _count(context, search)
+    for search in searches_of(config):
+        name = SEARCH_NAMES[search]
+        counts, offsets, extended = _count(context, search)
         write_json(folder / f"extended_{search}.json", extended)
         if extended["extended sources"]:
             extra.update({f"{name}: {key}": float(value) for key, value in extended.items()})
-        curve = (curves[name], None)
-        summaries.append(search_summary(name, at_cut[name], offsets[name], curve=curve))
-        write_json(folder / f"counts_{search}.json", at_cut[name].to_json())
+        summaries.append(search_summary(name, counts, offsets, purities=()))
+        write_json(folder / f"counts_{search}.json", counts.to_json())
     confusion = _confusion(context)
     write_json(folder / "confusion.json", confusion.to_json())
     context.tracker.tree(confusion.to_json(), "confusion.json")
 
     radius = config.evaluation.match_radius_deg
-    save(folder, "completeness_s1", figures.completeness_curves(at_cut))
-    save(folder, "completeness_s10", figures.completeness_curves(at_cut, "s10"))
-    save(folder, "purity_completeness", figures.purity_completeness(curves))
-    save(folder, "purity_score", figures.purity_by_score(curves))
-    save(folder, "positions", figures.localisation_histogram(offsets, radius))
     save(folder, "confusion", figures.confusion_matrices(confusion))
     sky = test_sky_ids(config)[0]
     truth = truth_of(context, sky)
@@ -115,7 +127,8 @@ def _evaluate_simulated(context: Context, folder: Path) -> RunSummary:
     pixels = PixelCounts(**read_json(context.folder("search") / "accuracy.json"))
     count = len(test_sky_ids(config))
     return run_summary(
-        f"{config.name}: {count} simulated test {'sky' if count == 1 else 'skies'}",
+        f"{config.name}: {count} simulated test {'sky' if count == 1 else 'skies'}, "
+        "detections above the score cut of each search",
         summaries,
         pixels.adjusted_accuracy(),
         confusion,
@@ -135,41 +148,30 @@ def _candidates(context: Context, search: str, sky: int) -> pd.DataFrame:
     return selected(context, search, read_parquet(path))
 
 
-def _count(
-    context: Context, search: str
-) -> tuple[MatchCounts, MatchCounts, Offsets, dict[str, int]]:
-    """Return counts of all candidates and of those above the cut, offsets and extended sources.
+def _count(context: Context, search: str) -> tuple[MatchCounts, Offsets, dict[str, int]]:
+    """Return counts, offsets and extended sources of the candidates above the cut.
 
-    The offsets are those of the candidates above the cut, and so is what was found on extended
-    sources: detections that match no point source there are in no other count.
+    Detections on extended sources that match no point source are in no other count.
     """
     config = context.config.evaluation
-    everything, at_cut, offsets = empty_counts(config), empty_counts(config), empty_offsets()
+    total, offsets = empty_counts(config), empty_offsets()
     extended = dict.fromkeys(_ON_EXTENDED, 0)
     for sky in test_sky_ids(context.config):
         truth = truth_of(context, sky)
-        path = candidate_file(context.folder("search"), search, sky)
-        for found, is_cut in (
-            (read_parquet(path), False),
-            (_candidates(context, search, sky), True),
-        ):
-            counted = _counted(context, found, truth, sky)
-            frame = found[counted].reset_index(drop=True)
-            matches = match(frame, truth, config.match_radius_deg)
-            counts = count_matches(frame, truth, matches, config)
-            if not is_cut:
-                everything += counts
-                continue
-            at_cut += counts
-            offsets += position_offsets(frame, truth, matches)
-            areas = extended_of(context, sky)
-            inside = on_extended(truth, areas, 0.0)
-            partners = matches["source"][matches["candidate"] >= 0].to_numpy()
-            hit = np.isin(np.arange(len(truth)), partners)
-            values = len(areas), int((~counted).sum()), int(inside.sum()), int((inside & hit).sum())
-            for key, value in zip(_ON_EXTENDED, values, strict=True):
-                extended[key] += value
-    return everything, at_cut, offsets, extended
+        found = _candidates(context, search, sky)
+        counted = _counted(context, found, truth, sky)
+        frame = found[counted].reset_index(drop=True)
+        matches = match(frame, truth, config.match_radius_deg)
+        total += count_matches(frame, truth, matches, config)
+        offsets += position_offsets(frame, truth, matches)
+        areas = extended_of(context, sky)
+        inside = on_extended(truth, areas, 0.0)
+        partners = matches["source"][matches["candidate"] >= 0].to_numpy()
+        hit = np.isin(np.arange(len(truth)), partners)
+        values = len(areas), int((~counted).sum()), int(inside.sum()), int((inside & hit).sum())
+        for key, value in zip(_ON_EXTENDED, values, strict=True):
+            extended[key] += value
+    return total, offsets, extended
 
 
 def _confusion(context: Context) -> ConfusionCounts:

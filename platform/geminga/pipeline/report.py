@@ -8,11 +8,14 @@ from typing import Any
 
 from geminga.evaluation.report import Section, write_report
 from geminga.evaluation.summary import RunSummary
+from geminga.evaluation.yardstick_results import Yardstick
+from geminga.evaluation.yardstick_text import leading_rows, leading_table
 from geminga.files import atomic, read_json
 from geminga.pipeline.assess import FIGURES, SUMMARY
 from geminga.pipeline.classify import catalog_file
 from geminga.pipeline.runner import STAGE_FILE, Context
 from geminga.pipeline.simulate import test_sky_ids
+from geminga.pipeline.yardstick import RESULT
 
 REPORT_STAGE = "report"
 REPORT = "report.html"
@@ -20,12 +23,20 @@ REPORT = "report.html"
 CAPTIONS = {
     "sky": "All-sky map in Galactic coordinates: true and found sources.",
     "references": "Detections on the real sky and the catalogues that confirm them.",
-    "completeness_s1": "Completeness of the detections above the score cut against photon flux above 1 GeV.",
+    "completeness_s1": "Completeness at purity 0.9 against photon flux above 1 GeV; the oracle "
+    "knows the true background.",
     "completeness_s10": "The same against photon flux above 10 GeV.",
+    "completeness_ts": "The same against the test statistic expected with the true background.",
     "completeness": "Completeness against the flux in the reference catalogue.",
+    "purity_s1": "Purity of the lists of purity 0.9 against the flux that was fitted.",
+    "purity_ts": "The same against the fitted test statistic.",
     "purity_completeness": "Purity and completeness as the score cut rises.",
-    "purity_score": "Purity of the detections by score.",
-    "positions": "Distance and offset of detections from their sources.",
+    "score": "Purity and completeness at or above each score, and purity in bins of it.",
+    "reliability": "Share of real detections against the probability claimed for them.",
+    "positions": "Distance of detections from their sources against flux (median; the band "
+    "is that of the first search), and mean offset.",
+    "gallery_false": "The most confident false detections: counts and significance around them.",
+    "gallery_missed": "The brightest missed sources: counts and significance around them.",
     "examples": "Example patches: counts in each band, target, output of the network; circles are "
     "true sources, crosses detections.",
     "confusion": "Confusion of classes, on the natural and on the balanced mix.",
@@ -39,12 +50,14 @@ SECTIONS = (
     ("The sky", ("sky", "references")),
     (
         "Completeness and purity",
-        ("completeness_s1", "completeness_s10", "completeness", "purity_completeness",
-         "purity_score", "positions"),
+        ("completeness_s1", "completeness_ts", "completeness_s10", "completeness",
+         "purity_completeness", "purity_s1", "purity_ts", "score", "reliability"),
     ),
+    ("Positions", ("positions",)),
+    ("The worst cases", ("gallery_false", "gallery_missed")),
     ("Example patches", ("examples",)),
     ("Classes", ("confusion",)),
-    ("Training", ("training_miun", "training_classifier")),
+    ("Training", ("training_miun", "training_ranker", "training_classifier")),
 )  # fmt: skip
 
 
@@ -53,7 +66,12 @@ def run_report(context: Context, folder: Path) -> Mapping[str, Any]:
     config = context.config
     evaluated = context.folder("evaluate")
     summary = RunSummary.from_json(read_json(evaluated / SUMMARY))
-    sections = [Section("Figures", "Errors are binomial.", summary.rows())]
+    sections = []
+    measured = _yardstick(evaluated)
+    if measured is not None:
+        text = f"Each part of the sky at its own cut. Errors: {measured.errors}."
+        sections.append(Section("All searches", text, leading_rows(measured)))
+    sections.append(Section("Figures", "Errors are binomial.", summary.rows()))
     if summary.extra:
         extra = [[name, f"{value:.3f}"] for name, value in summary.extra.items()]
         sections.append(Section("Against the catalogues", table=[["figure", "value"], *extra]))
@@ -76,8 +94,14 @@ def run_report(context: Context, folder: Path) -> Mapping[str, Any]:
     context.tracker.artifact(folder / REPORT)
     context.tracker.parent_artifact(folder / REPORT)
     with atomic(folder / "summary.txt") as temporary:
-        temporary.write_text(_printed(context, summary), encoding="utf-8")
+        temporary.write_text(_printed(context, summary, measured), encoding="utf-8")
     return {}
+
+
+def _yardstick(evaluated: Path) -> Yardstick | None:
+    """Return what the searches of simulated skies measured; None of a real sky."""
+    path = evaluated / RESULT
+    return Yardstick.from_json(read_json(path), str(path)) if path.is_file() else None
 
 
 def _details(summary: RunSummary) -> list[list[str]]:
@@ -99,9 +123,10 @@ def _provenance(context: Context) -> dict[str, Any]:
     }
 
 
-def _printed(context: Context, summary: RunSummary) -> str:
+def _printed(context: Context, summary: RunSummary, measured: Yardstick | None) -> str:
     confusion = context.folder("evaluate") / "confusion.json"
-    lines = ["", summary.table()]
+    lines = [] if measured is None else ["", leading_table(measured)]
+    lines += ["", summary.table()]
     if confusion.is_file():
         lines += ["", *_confusion_lines(read_json(confusion))]
     lines.append("")

@@ -83,6 +83,7 @@ STAGES: tuple[Stage, ...] = (
         "evaluate",
         assess.run_evaluate,
         reads=(
+            "response",
             "skies",
             "observe",
             "search",
