@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from geminga.config import Config
+from geminga.distributed.expected_ts import ExpectedTsWriter
 from geminga.distributed.search import Observer, Searcher
 from geminga.distributed.session import close_ray, ray_session
 from geminga.distributed.simulate import PatchWriter, SkyWriter, patch_file
@@ -44,6 +45,8 @@ def chain(config: Config, folder: Path, weights: Path, diffuse: str, workers: in
         run_pieces(
             Observer, (text, diffuse, skies, observed, True), pieces, workers, "observe", "sky"
         )
+        expected = str(folder / "expected")
+        run_pieces(ExpectedTsWriter, (text, diffuse, skies, expected), pieces, workers, "TS", "sky")
         groups = [
             {"path": str(path), "group": group, "sky_id": i}
             for i in SKIES

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,8 @@ import pytest
 from geminga.errors import InputError
 from geminga.evaluation.yardstick import YardstickSettings, flux_edges, measure_searches
 from geminga.evaluation.yardstick_results import PartFigures, Yardstick
-from geminga.evaluation.yardstick_text import text_table
+from geminga.evaluation.yardstick_text import leading_rows, leading_table, text_table
+from geminga.files import read_json, write_json
 from geminga.tables import CANDIDATES, TRUTH
 
 QUICK = YardstickSettings(resamples=20, purities=(0.6, 0.8, 0.9))
@@ -201,6 +203,42 @@ def test_neither_order_nor_sky_ids_matter() -> None:
     ]
     mixed = [true.sample(frac=1.0, random_state=2).assign(sky_id=9) for true in truths]
     assert measure_searches({"a": shuffled}, mixed, QUICK).to_json() == one.to_json()
+
+
+def test_json_brings_everything_back_in_order(tmp_path: Path) -> None:
+    lists, truths = random_skies(2, 0.8)
+    half = [seen.iloc[::2] for seen in lists]
+    result = measure_searches({"ours": lists, "best": half, "A": half}, truths, QUICK, "best")
+    write_json(tmp_path / "y.json", result.to_json())  # sorted by name
+    again = Yardstick.from_json(read_json(tmp_path / "y.json"))
+    assert list(again.searches) == ["ours", "best", "A"]
+    assert list(again.searches["A"].parts) == list(result.searches["A"].parts)
+    assert (text_table(again), leading_table(again)) == (text_table(result), leading_table(result))
+    assert again.metrics() == result.metrics()
+    tree = result.to_json()
+    for wrong in ({}, {**tree, "skies": "many"}, {**tree, "order": {"searches": ["x"]}}):
+        with pytest.raises(InputError, match=r"y.json: is no yardstick's result"):
+            Yardstick.from_json(wrong, "y.json")
+
+
+def test_the_leading_figures() -> None:
+    lists, truths = random_skies(6, 0.8)
+    half = [seen.iloc[::2] for seen in lists]
+    result = measure_searches({"ours": half, "best": lists}, truths, QUICK, oracle="best")
+    header, *rows = leading_rows(result)
+    assert {len(row) for row in rows} == {len(header)} == {7}
+    assert [row[:2] for row in rows[:4]] == [
+        ["ours", part] for part in ("all", "|b| > 20", "|b| 10-20", "|b| < 10")
+    ]
+    at = whole(result, "ours").at_purity["0.9"].completeness
+    assert rows[0][3] == f"{at.value:.3f} ± {at.error:.3f}"
+    assert rows[4][4] == "1.000 ± 0.000"
+    assert rows[0][6] == "-", "a completeness of 0.9 is never reached"
+    assert len(leading_rows(measure_searches({"a": half}, truths, QUICK))[0]) == 6
+    names = set(result.leading_metrics())
+    assert {"ours/all/completeness_at_0.9", "ours/b00_10/completeness_at_0.9_ratio"} <= names
+    assert names < set(result.metrics())
+    assert not [name for name in names if name.endswith("_error")]
 
 
 def test_flux_edges() -> None:

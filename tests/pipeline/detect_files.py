@@ -19,7 +19,7 @@ SOURCES = ((60.0, 30.0), (64.0, 33.0), (57.0, 35.0), (62.0, 26.0), (55.0, 27.5))
 EDGES_KEV = (1e6, 3e6, 30e6)
 COUNTS = ((150, 60), (100, 40))
 """Photons of a bright and of the other sources in each band."""
-SPREAD_DEG = (0.4, 0.12)
+SPREAD_DEG = (0.35, 0.08)
 
 CONFIG = """
 name: small

@@ -6,8 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from geminga.arrays import Bool
 from geminga.config import Config
 from geminga.distributed.simulate import StoredSkies, diffuse_of, response_of
 from geminga.distributed.work import Piece
@@ -22,10 +24,12 @@ from geminga.likelihood.search import (
     search_patch,
 )
 from geminga.likelihood.source_table import source_columns, source_table
+from geminga.patches.covered import outside_columns
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.records import image_columns
 from geminga.patches.render import expected_images
 from geminga.patches.store import read_group
+from geminga.sky.coverage import exposure_filled
 from geminga.sky.sky import Sky
 
 
@@ -38,7 +42,7 @@ def list_file(folder: Path, sky_id: int) -> Path:
 def search_of(config_json: str) -> PatchSearch:
     """Return the tables of a search, made once per process."""
     config = Config.model_validate_json(config_json)
-    return make_search(config, response_of(config_json))
+    return make_search(config, exposure_filled(response_of(config_json)))
 
 
 class LikelihoodSearcher:
@@ -111,6 +115,7 @@ class LikelihoodSearcher:
                 self.thresholds,
                 templates=None if templates is None else templates.part(slice(p, p + 1)),
                 background=None if true is None else [image[p] for image in true],
+                outside=_outside(records, self.config, p),
                 in_full=self.in_full,
             )
             columns.append(source_columns(result.fit, result.diffuse, place.frame, size))
@@ -123,3 +128,13 @@ class LikelihoodSearcher:
         if self.last is None or self.last[0] != sky_id:
             self.last = sky_id, self.skies.load(sky_id)
         return self.last[1]
+
+
+def _outside(records: dict[str, Any], config: Config, patch: int) -> list[Bool] | None:
+    """Return which pixels of a patch were not observed, per channel; None if all were."""
+    masks = [
+        np.asarray(records[name][patch], np.bool_)
+        for name in outside_columns(config.channels)
+        if name in records
+    ]
+    return masks if any(mask.any() for mask in masks) else None

@@ -74,6 +74,20 @@ def _one_by_one(batch: pd.DataFrame, worker: Worker, arguments: tuple[Any, ...])
     return pd.DataFrame(rows)
 
 
+def run_here(
+    worker: Worker, arguments: Sequence[Any], pieces: Sequence[Piece], label: str, unit: str
+) -> list[dict[str, Any]]:
+    """Do in this process what `run_pieces` spreads: a few pieces are done before Ray has started.
+
+    Parameters, errors and rows as there.
+    """
+    with one_thread():
+        work = worker(*arguments)
+        answers = (dict(work(piece)) for piece in pieces)
+        rows = list(progress(answers, len(pieces), label, unit, lambda r: bool(r.get(KEPT))))
+    return [{key: value for key, value in row.items() if key != KEPT} for row in rows]
+
+
 def run_pieces(
     worker: Worker,
     arguments: Sequence[Any],

@@ -1,8 +1,8 @@
 """Steps uphill of all sources of a patch at once.
 
-Fisher scoring with Levenberg and Marquardt's damping: steps from the expected curvature of lnL in
-(x, y, ln flux, index) of each source, no longer than half the width of the PSF that the source is
-seen with, and taken only if lnL rises.
+Fisher scoring: steps from the expected curvature of lnL in (x, y, ln flux, index) of each source,
+no longer than half the width of the PSF that the source is seen with, and taken only if lnL rises.
+How the gradient of a source has changed along its last step corrects its curvature for the next.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ LONGEST_LN_FLUX = 1.0
 LONGEST_INDEX = 0.5
 GAIN = 1e-3
 """A source whose step promises less lnL than this stays where it is."""
-FIRST_DAMPING = 1e-3
-LAST_DAMPING = 1e4
+DAMPING = 1e-3
+TRIALS = 6
+"""Steps tried, each shorter than the last, before a fit is left where it is."""
+STIFFNESS = (0.3, 10.0)
+"""Limits of the curvature along a step, relative to the expected one."""
 
 
 def climb(
@@ -54,28 +57,18 @@ def climb(
         Came to rest, within that distance.
     """
     mu = data.background + sources.images(data.layout)
-    damping = FIRST_DAMPING
     restless = sources.flux > 0.0
     moving = restless
+    stiffness = np.ones(len(restless))
+    equations = _equations(data, sources, mu, restless, settings)
     for _ in range(settings.fit_iterations):
-        gradient, fisher = normal_equations(
-            data.counts,
-            mu,
-            sources.stamps.values,
-            sources.stamps.box,
-            sources.stamps.begin,
-            sources.counts,
-            sources.slope,
-            data.layout,
-            restless,
-        )
-        _add_prior(gradient, fisher, sources.index, settings)
+        gradient, fisher = equations
         free = _free(gradient, sources, start, restless, settings)
         if not free.any():
             break
-        rises = False
-        while damping <= LAST_DAMPING:
-            step = _solve(gradient, fisher, free, damping).reshape(-1, 4)
+        gained = 0.0
+        for _ in range(TRIALS):
+            step = _solve(gradient, fisher, free, stiffness).reshape(-1, 4)
             gain = 0.5 * np.maximum(step * gradient.reshape(-1, 4), 0.0).sum(axis=1)
             moving = gain > least_gain
             if not moving.any():
@@ -84,18 +77,67 @@ def climb(
             new_mu = data.background + trial.images(data.layout)
             gained = log_ratio(data.counts, new_mu, mu)
             gained += _prior(trial.index, settings) - _prior(sources.index, settings)
+            equations = _equations(data, trial, new_mu, restless, settings)
+            found = _stiffness(sources, trial, gradient, equations[0], fisher, moving)
             if gained > 0.0:
-                rises = True
+                stiffness = np.clip(stiffness * np.maximum(found, 0.5), *STIFFNESS)
                 break
+            # Those that went too far go less far; all, if none is seen to.
+            harder = found > 1.5
+            stiffness[harder] *= np.minimum(found[harder], STIFFNESS[1])
+            stiffness[moving & ~harder] *= 1.0 if harder.any() else 4.0
             sources.stamps.draw(sources.x_deg, sources.y_deg, sources.index, moving)
-            damping *= 10.0
-        if not rises:
+        if gained <= 0.0:
             break
         sources, mu = trial, new_mu
-        damping = max(damping / 10.0, 1e-9)
         if gained < least_gain:
             return sources, _settled(sources, start, settings)
     return sources, _settled(sources, start, settings) & ~moving
+
+
+def _equations(
+    data: PatchData, sources: Sources, mu: Float64, restless: Bool, settings: LikelihoodConfig
+) -> tuple[Float64, Float64]:
+    """Return gradient (4 m) and expected curvature (4 m, 4 m) of lnL and the prior."""
+    stamps = sources.stamps
+    gradient, fisher = normal_equations(
+        data.counts,
+        mu,
+        stamps.values,
+        stamps.box,
+        stamps.begin,
+        sources.counts,
+        sources.slope,
+        data.layout,
+        restless,
+    )
+    _add_prior(gradient, fisher, sources.index, settings)
+    return gradient, fisher
+
+
+def _stiffness(
+    before: Sources,
+    after: Sources,
+    gradient: Float64,
+    new_gradient: Float64,
+    fisher: Float64,
+    moving: Bool,
+) -> Float64:
+    """Return found over expected curvature along the step of each source; 1 where none was made.
+
+    The photons of a faint source may bend lnL far more than such photons do on average.
+    """
+    m = len(moving)
+    flux = np.log(np.maximum(after.flux, 1e-300) / np.maximum(before.flux, 1e-300))
+    step = np.stack(
+        [after.x_deg - before.x_deg, after.y_deg - before.y_deg, flux, after.index - before.index],
+        axis=1,
+    )
+    lost = (step * (gradient - new_gradient).reshape(m, 4)).sum(axis=1)
+    at = 4 * np.arange(m)[:, None] + np.arange(4)
+    blocks = fisher[at[:, :, None], at[:, None, :]]
+    expected = np.einsum("mi,mij,mj->m", step, blocks, step)
+    return np.where(moving & (expected > 0.0), lost / np.maximum(expected, 1e-300), 1.0)
 
 
 def _settled(sources: Sources, start: tuple[Float64, Float64], settings: LikelihoodConfig) -> Bool:
@@ -138,13 +180,17 @@ def _free(
     return free.ravel()
 
 
-def _solve(gradient: Float64, fisher: Float64, free: Bool, damping: float) -> Float64:
-    """Return the damped step (4 m,), zero where nothing may change."""
+def _solve(gradient: Float64, fisher: Float64, free: Bool, stiffness: Float64) -> Float64:
+    """Return the step (4 m,), zero where nothing may change.
+
+    The curvature of each source is multiplied by its stiffness (m,).
+    """
     step = np.zeros(len(gradient))
     rows = np.flatnonzero(free)
-    h = fisher[np.ix_(rows, rows)]
+    root = np.sqrt(stiffness)[rows // 4]
+    h = fisher[np.ix_(rows, rows)] * root * root[:, None]
     diagonal = np.einsum("ii->i", h)
-    diagonal *= 1.0 + damping
+    diagonal *= 1.0 + DAMPING
     diagonal += 1e-9
     step[rows] = solve(h, gradient[rows])
     return step

@@ -17,11 +17,18 @@ from geminga.likelihood.amplitudes import fit_amplitudes
 from geminga.likelihood.climb import GAIN, climb
 from geminga.likelihood.local_problem import PatchData, Sources, patch_data, place_sources
 from geminga.likelihood.measure import PatchFit, measure
-from geminga.likelihood.source_model import SourceModel, Spectra
+from geminga.likelihood.source_model import (
+    LEAST_CONTAINMENT,
+    TAIL_COUNTS,
+    SourceModel,
+    Spectra,
+)
 from geminga.sections import LikelihoodConfig
 
 ROUNDS = 2
-"""Fits with images laid out anew for the fluxes found."""
+"""Fits with images laid out anew for the fluxes found, ..."""
+GROWTH = 1.2
+"""... if any has grown by more than this: images hold all but some counts."""
 ROUGH_GAIN = 0.03
 """lnL that one more step of a source must promise in a fit that is not the last."""
 
@@ -110,7 +117,13 @@ def best_fit(
     for _ in range(rounds if len(converged) else 0):
         fluxes = refit_fluxes(data, sources)
         sources = place_sources(data, sources.x_deg, sources.y_deg, fluxes, sources.index)
+        laid_out = sources.counts
         sources, converged = climb(data, sources, start, settings, gain)
+        grown = sources.counts > np.maximum(
+            GROWTH * laid_out, TAIL_COUNTS / (1 - LEAST_CONTAINMENT)
+        )
+        if not grown.any():
+            break
     return sources, converged
 
 

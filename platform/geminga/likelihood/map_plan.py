@@ -9,8 +9,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.signal import fftconvolve
 
-from geminga.arrays import Float64, Int64
+from geminga.arrays import Bool, Float64, Int64
 from geminga.compiled import compiled
 from geminga.errors import InputError
 from geminga.likelihood.kernels import PointKernels
@@ -120,6 +121,20 @@ class MapPlan:
             ]
         return self._splits[key]
 
+    def inside_of(self, observed: Sequence[Bool]) -> Float64:
+        """Return `inside` where only some pixels (n_c, n_c) of each channel were observed."""
+        inside = np.empty_like(self.inside)
+        for c, (layout, stack) in enumerate(zip(self.layouts, self.kernels, strict=True)):
+            mask = np.pad(observed[c].astype(np.float64), layout.margin)
+            share = np.empty((layout.places, layout.places, stack.shape[2]))
+            for a in range(layout.phases):
+                for b in range(layout.phases):
+                    turned = stack[a, b, :, ::-1, ::-1]
+                    sums = fftconvolve(mask[None], turned, mode="same", axes=(1, 2))
+                    share[a :: layout.phases, b :: layout.phases] = sums.transpose(1, 2, 0)
+            inside[..., c] = _on_top(share, layout.grid, self.top)
+        return inside
+
 
 def _split(kernels: Float64, cut: float, size: int) -> Split:
     half = kernels.shape[1] // 2
@@ -163,11 +178,7 @@ def map_plan(kernels: tuple[PointKernels, ...], pixels: tuple[int, ...]) -> MapP
         layouts.append(Layout(n, phases, margin, size))
         stacks.append(stack)
         share = _inside(stack, n, margin)
-        if n * phases != top:
-            finer = np.empty((top, top, len(kernels)))
-            enlarge(share, margin * phases, finer, 0)
-            share = finer
-        inside[..., c] = share
+        inside[..., c] = _on_top(share, layouts[-1].grid, top)
     # One size for all channels of a kind: their transforms are added before they go back.
     kinds = [(o.pixels, o.phases) for o in layouts]
     common = [
@@ -191,6 +202,16 @@ def _stack(kernels: Sequence[PointKernels], channel: int, pixels: int) -> Float6
         end = 2 * half + 1 - inner
         stack[:, :, t, inner:end, inner:end] = kernel.values[channel]
     return stack
+
+
+def _on_top(share: Float64, grid: tuple[int, int], top: int) -> Float64:
+    """Return maps (N, N, T) of a layout's grid on the finest one, (top, top, T)."""
+    places, margin = grid
+    if places == top:
+        return share
+    finer = np.empty((top, top, share.shape[2]))
+    enlarge(share, margin, finer, 0)
+    return finer
 
 
 def _inside(stack: Float64, n: int, margin: int) -> Float64:

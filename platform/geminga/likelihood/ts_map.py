@@ -30,6 +30,9 @@ from geminga.likelihood.log_sums import (
 from geminga.likelihood.map_plan import POWERS, Layout, MapPlan, Split, enlarge, map_plan
 
 LEAST_BACKGROUND = 1e-6
+UNSEEN_COUNTS = 1e6
+"""Counts, and background, of pixels that were not observed: equal and so large that no source
+there changes the likelihood. From this background up maps leave a pixel out."""
 HOLE = 0.02
 """Backgrounds below this part of the median of a channel's counted pixels are raised to it."""
 _PRODUCT_NS = 0.3
@@ -118,7 +121,17 @@ def _patch(
     template: Int8,
 ) -> None:
     """Fill the maps of one patch."""
-    ends = np.array([np.quantile(b[::2, ::2], (0.05, 0.95)) for b in background])
+    inside, observed = plan.inside, [b < UNSEEN_COUNTS for b in background]
+    values = [b[::2, ::2] for b in background]
+    if not all(mask.all() for mask in observed):
+        inside = plan.inside_of(observed)
+        counts = [
+            np.where(mask, n, np.float32(0.0)) for mask, n in zip(observed, counts, strict=True)
+        ]
+        values = [b[mask] for b, mask in zip(background, observed, strict=True)]
+        if not all(len(v) for v in values):
+            return
+    ends = np.array([np.quantile(v, (0.05, 0.95)) for v in values])
     fluxes = flux_ladder(ends[:, 0], ends[:, 1], plan.width, per_flux, top_ts)
     if not fluxes[:, -1].any():
         return
@@ -135,7 +148,7 @@ def _patch(
     expected = fluxes[:, -1:] * per_flux
     relative = fluxes / np.where(fluxes[:, -1:] > 0, fluxes[:, -1:], 1.0)
     _maximise(
-        tails.on_top(), cores.on_top(), plan.inside, expected, fluxes, relative, ts, flux, template
+        tails.on_top(), cores.on_top(), inside, expected, fluxes, relative, ts, flux, template
     )
 
 
@@ -218,7 +231,7 @@ def _one_grid(
         for number, split in enumerate(splits):
             if product is None or total is None:
                 break
-            factor = (split.core[:, :, None] * expected).reshape(len(split.dy), -1)
+            factor = (split.core[:, :, None] * expected).reshape(len(split.dy), templates * steps)
             place = layout.margin, phases, number // phases, number % phases
             multiply_core(
                 counts[c], behind, split.dy, split.dx, factor, steps, *place, product, total

@@ -16,6 +16,8 @@ from geminga.networks.ranker import Ranker, calibrated, real_logits
 
 CALIBRATION = "calibration"
 """Key of the ranker's extra: slope and offset of its logits."""
+SCORE_CUT = "score_cut"
+"""Key of a packaged ranker's extra: least probability of what it lets into a catalogue."""
 
 
 class RankedBy:
@@ -27,6 +29,11 @@ class RankedBy:
         Its checkpoint.
     config : Config
         Settings of the search that made the sources.
+
+    Attributes
+    ----------
+    cut : float or None
+        `SCORE_CUT` of a packaged ranker.
 
     Raises
     ------
@@ -45,6 +52,8 @@ class RankedBy:
             raise InputError(
                 str(folder), f"was trained on {len(names)} other features", "train it again"
             )
+        cut = meta["extra"].get(SCORE_CUT)
+        self.cut = None if cut is None else float(cut)
         self.slope, self.offset = (float(v) for v in meta["extra"][CALIBRATION])
 
     def __call__(self, candidates: pd.DataFrame) -> pd.DataFrame:

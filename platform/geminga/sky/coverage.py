@@ -7,13 +7,15 @@ sky, event lists of a region, exposure that is zero somewhere.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import healpy as hp
 import numpy as np
+from scipy.spatial import cKDTree
 
 from geminga.arrays import Bool, Float64, Int64
 from geminga.geometry import from_plane, pixel_to_plane, unit_vectors
+from geminga.response import Response
 from geminga.response.exposure import Exposure
 from geminga.sky.formats.fits_input import equatorial_from_galactic, galactic_from_equatorial
 from geminga.sky.photons import Photons
@@ -154,12 +156,38 @@ def exposure_covered(exposures: Sequence[Exposure]) -> Coverage:
     """
     cells = np.ones(NPIX, dtype=np.bool_)
     for exposure in {id(e): e for e in exposures}.values():
-        maps = exposure.maps_cm2_s
-        seen = np.all(maps > _LEAST_EXPOSURE * maps.max(axis=1, keepdims=True), axis=0)
+        seen = _exposed(exposure)
         if not seen.all():
             for part, vectors in _cell_centres():
                 cells[part] &= seen[hp.vec2pix(exposure.nside, *vectors.T)]
     return Coverage(cells)
+
+
+def exposure_filled(response: Response) -> Response:
+    """Return a response that has exposure everywhere; the same one if it has it already.
+
+    Where `exposure_covered` sees none, that of the nearest place with exposure stands in: what is
+    computed once for a patch, in its middle, then serves a patch whose middle was not observed.
+    """
+    if all(_exposed(e).all() for e in response.exposures):
+        return response
+    filled: dict[int, Exposure] = {}
+    for exposure in response.exposures:
+        if id(exposure) in filled:
+            continue
+        seen = _exposed(exposure)
+        if not seen.any():
+            filled[id(exposure)] = exposure
+            continue
+        centres = np.stack(hp.pix2vec(exposure.nside, np.arange(len(seen))), axis=-1)
+        nearest = np.flatnonzero(seen)[cKDTree(centres[seen]).query(centres)[1]]
+        filled[id(exposure)] = replace(exposure, maps_cm2_s=exposure.maps_cm2_s[:, nearest])
+    return replace(response, exposures=tuple(filled[id(e)] for e in response.exposures))
+
+
+def _exposed(exposure: Exposure) -> Bool:
+    maps = exposure.maps_cm2_s
+    return np.asarray(np.all(maps > _LEAST_EXPOSURE * maps.max(axis=1, keepdims=True), axis=0))
 
 
 def photons_covered(photons: Photons, known: Coverage) -> Coverage:
