@@ -126,11 +126,12 @@ class MapPlan:
         inside = np.empty_like(self.inside)
         for c, (layout, stack) in enumerate(zip(self.layouts, self.kernels, strict=True)):
             mask = np.pad(observed[c].astype(np.float64), layout.margin)
+            masks = np.broadcast_to(mask, (stack.shape[2], *mask.shape))
             share = np.empty((layout.places, layout.places, stack.shape[2]))
             for a in range(layout.phases):
                 for b in range(layout.phases):
                     turned = stack[a, b, :, ::-1, ::-1]
-                    sums = fftconvolve(mask[None], turned, mode="same", axes=(1, 2))
+                    sums = fftconvolve(masks, turned, mode="same", axes=(1, 2))
                     share[a :: layout.phases, b :: layout.phases] = sums.transpose(1, 2, 0)
             inside[..., c] = _on_top(share, layout.grid, self.top)
         return inside
