@@ -25,8 +25,10 @@ GAIN = 1e-3
 DAMPING = 1e-3
 TRIALS = 6
 """Steps tried, each shorter than the last, before a fit is left where it is."""
-STIFFNESS = (0.3, 10.0)
-"""Limits of the curvature along a step, relative to the expected one."""
+STIFFNESS = (0.5, 10.0)
+"""Limits of the curvature along a step that raised lnL, relative to the expected one, ..."""
+MOST = 100.0
+"""... and along one that did not."""
 
 
 def climb(
@@ -80,11 +82,11 @@ def climb(
             equations = _equations(data, trial, new_mu, restless, settings)
             found = _stiffness(sources, trial, gradient, equations[0], fisher, moving)
             if gained > 0.0:
-                stiffness = np.clip(stiffness * np.maximum(found, 0.5), *STIFFNESS)
+                stiffness = np.where(moving, np.clip(found, *STIFFNESS), stiffness)
                 break
             # Those that went too far go less far; all, if none is seen to.
-            harder = found > 1.5
-            stiffness[harder] *= np.minimum(found[harder], STIFFNESS[1])
+            harder = moving & (found > 1.2 * stiffness)
+            stiffness[harder] = np.minimum(np.maximum(found[harder], 2.0 * stiffness[harder]), MOST)
             stiffness[moving & ~harder] *= 1.0 if harder.any() else 4.0
             sources.stamps.draw(sources.x_deg, sources.y_deg, sources.index, moving)
         if gained <= 0.0:
