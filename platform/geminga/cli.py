@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
-from typer.core import TyperCommand
 
 from geminga.config import Config, load_config
 from geminga.errors import GemingaError, InputError
@@ -33,7 +32,10 @@ SetOption = Annotated[
 
 USER_ERROR = 2
 
-MANY_FILES = {"evaluate": ("--detections", "--truth", "--oracle")}
+MANY_FILES = {
+    "detect": ("--counts", "--events", "--exposure"),
+    "evaluate": ("--detections", "--truth", "--oracle"),
+}
 """Options of a verb that take one file or several in a row, as the shell expands a pattern."""
 
 
@@ -174,28 +176,7 @@ def write_events_command(
     typer.echo(f"{number} events written to {out}")
 
 
-class _SpreadOptions(TyperCommand):
-    """Options that take several values at once: ``--counts a.fits b.fits``."""
-
-    several = ("--counts", "--events", "--exposure")
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat the option before each of its values."""
-        spread: list[str] = []
-        option, given = None, True
-        for argument in args:
-            if argument.startswith("-"):
-                name, _, value = argument.partition("=")
-                option, given = (name, bool(value)) if name in self.several else (None, True)
-            elif option is not None and given:
-                spread.append(option)
-            else:
-                given = True
-            spread.append(argument)
-        return super().parse_args(ctx, spread)
-
-
-@app.command("detect", cls=_SpreadOptions)
+@app.command("detect")
 def detect_command(
     config: Annotated[
         Path | None,
@@ -215,6 +196,9 @@ def detect_command(
     event_types: Annotated[
         str | None, typer.Option(help="event types of files that do not tell, as FRONT+BACK")
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="keep sources below the model's score cut")
+    ] = False,
     overrides: SetOption = None,
 ) -> None:
     """Find sources in your own photons, or search the skies of a run.
@@ -229,6 +213,7 @@ def detect_command(
         "--out": out,
         "--model": model,
         "--event-types": event_types,
+        "--all": everything,
     }
     if config is not None:
         for option, value in own.items():
@@ -255,9 +240,26 @@ def detect_command(
         model,
         event_types,
         tuple(overrides or ()),
+        everything,
     )
     catalog = detect(request)
     typer.echo(f"{len(catalog)} sources in {out / CATALOG_FILE}")
+
+
+@app.command("package-model")
+def package_model_command(
+    config: ConfigOption,
+    name: Annotated[str, typer.Option(help="name of the model")],
+    to: Annotated[
+        Path | None, typer.Option(help="folder of models; that of the packaged ones if not given")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Make a model for ``detect`` from a finished run: settings, weights, a card about them."""
+    from geminga.pipeline.package import package_model
+
+    made = package_model(load_config(config, overrides), name, to)
+    typer.echo(f"model {name}: {made.megabytes:.2f} MB in {made.folder}")
 
 
 Files = list[Path] | None
