@@ -11,18 +11,42 @@ import yaml
 from tiny_run import TINY, geminga
 
 from geminga.catalogue import read_fits
+from geminga.evaluation.yardstick_results import Yardstick
+from geminga.evaluation.yardstick_text import leading_table, text_table
+from geminga.files import read_json
+from geminga.pipeline.report import CAPTIONS
+from geminga.pipeline.search import SEARCH_NAMES
+from geminga.pipeline.stages import STAGES
 
 pytestmark = pytest.mark.xdist_group("tiny")
 
 
 def test_the_run_prints_figures_and_where_everything_is(finished: tuple[Path, str]) -> None:
     out, printed = finished
-    searches = ("MIUN", "threshold search", "wavelet search", "k-means on MIUN")
-    for text in (*searches, "true \\ found", "mlflow ui"):
+    for text in (*SEARCH_NAMES.values(), "of the oracle's", "true \\ found", "mlflow ui"):
         assert text in printed
     root = out / "tiny"
     assert (root / "report" / "report.html").stat().st_size > 50_000
     assert str(root / "catalog" / "catalog_2000000.fits") in printed
+
+
+def test_all_searches_are_measured(finished: tuple[Path, str]) -> None:
+    out, printed = finished
+    folder = out / "tiny" / "evaluate"
+    result = Yardstick.from_json(read_json(folder / "yardstick.json"))
+    assert list(result.searches) == list(SEARCH_NAMES.values())
+    assert leading_table(result) in printed
+    assert text_table(result) == (folder / "yardstick.txt").read_text()
+    assert result.oracle == "oracle (true background)"
+    ranked = result.searches["likelihood and ranker"]
+    whole = ranked.parts["all"]
+    assert sum(whole.at_purity["0.9"].by["ts"].n) == whole.sources > 300
+    assert ranked.score_calibration is not None
+    best = max(s.parts["all"].at_purity["0.9"].completeness.value for s in result.searches.values())
+    assert 0.5 < whole.at_purity["0.9"].completeness.value <= best
+    drawn = {path.stem for path in (folder / "figures").iterdir()}
+    # Figures of real skies alone.
+    assert drawn == set(CAPTIONS) - {"references", "completeness"}
 
 
 def test_the_catalogue_has_positions_scores_and_probabilities(
@@ -40,7 +64,7 @@ def test_the_catalogue_has_positions_scores_and_probabilities(
 def test_every_stage_says_where_it_came_from(finished: tuple[Path, str]) -> None:
     out, _ = finished
     notes = sorted((out / "tiny").glob("*/stage.json"))
-    assert len(notes) == 13
+    assert len(notes) == len(STAGES)
     hashes = {json.loads(path.read_text())["config_hash"] for path in notes}
     assert len(hashes) == 1
 
@@ -60,18 +84,24 @@ def test_mlflow_has_a_parent_and_a_child_for_each_stage(finished: tuple[Path, st
     children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
     parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
     assert len(parents) == 1
-    assert len(children) == 13
-    assert "MIUN/all/completeness" in parents[0].data.metrics
+    assert len(children) == len(STAGES)
+    metrics = parents[0].data.metrics
+    assert {"MIUN/all/completeness", "likelihood_and_ranker/all/completeness_at_0.9_ratio"} <= set(
+        metrics
+    )
+    (evaluated,) = (r for r in children if r.data.tags["stage"] == "evaluate")
+    assert "wavelet_search/position_bright/median_deg_error" in evaluated.data.metrics
     assert parents[0].data.params["miun.width"] == "4"
     kept = {f.path for r in children for f in client.list_artifacts(r.info.run_id)}
-    assert {"miun", "classifier", "figures", "confusion.json", "catalog", "report.html"} <= kept
+    files = {"confusion.json", "summary.json", "yardstick.json", "yardstick.txt", "report.html"}
+    assert {"miun", "ranker", "classifier", "figures", "catalog", *files} <= kept
 
 
 def test_a_second_run_skips_everything(finished: tuple[Path, str]) -> None:
     out, _ = finished
     again = geminga("run", "--config", str(TINY), "--set", f"run.output={out}")
     assert again.returncode == 0
-    assert again.stderr.count("finished before, skipped") == 13
+    assert again.stderr.count("finished before, skipped") == len(STAGES)
     assert "done in" not in again.stderr
 
 
@@ -80,7 +110,7 @@ def test_a_changed_setting_reruns_what_depends_on_it(finished: tuple[Path, str])
     change = "evaluation.flux_bins_per_decade=3"
     again = geminga("report", "--config", str(TINY), "--set", f"run.output={out}", "--set", change)
     assert again.returncode == 0, again.stderr[-2000:]
-    assert again.stderr.count("finished before, skipped") == 11
+    assert again.stderr.count("finished before, skipped") == len(STAGES) - 2
     assert "evaluate: done in" in again.stderr
     assert "report: done in" in again.stderr
     # Leave it as it was for the other tests.
@@ -92,7 +122,7 @@ def test_one_worker_gives_the_same_bytes_for_the_same_weights(
 ) -> None:
     first = finished[0] / "tiny"
     second = tmp_path / "tiny"
-    for stage in ("miun", "classifier"):
+    for stage in ("miun", "ranker", "classifier"):
         shutil.copytree(first / stage, second / stage)
     done = geminga(
         "classify", "--config", str(TINY), "--set", f"run.output={tmp_path}",

@@ -6,12 +6,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from geminga.config import Config, config_from_tree
 from geminga.errors import InputError
 from geminga.evaluation.counts import LATITUDES
 from geminga.evaluation.summary import RegionSummary, RunSummary, SearchSummary
+from geminga.evaluation.yardstick import YardstickSettings, measure_searches
+from geminga.evaluation.yardstick_results import Yardstick
+from geminga.evaluation.yardstick_text import leading_table
 from geminga.files import write_json
 from geminga.pipeline.report import CAPTIONS, SECTIONS, run_report
 from geminga.pipeline.runner import Context
@@ -81,6 +85,45 @@ def test_the_report_has_figures_origin_and_settings(config2: Config, tmp_path: P
         ("stage", folder / "report.html"),
         ("parent", folder / "report.html"),
     ]
+
+
+def measured_in(root: Path) -> Yardstick:
+    """Leave a result of the yardstick as the stage before it does."""
+    truth = pd.DataFrame({"lon_deg": [0.0, 90.0], "lat_deg": [40.0, 5.0], "s1": [1e-9, 2e-9]})
+    found = truth[:1].assign(score=0.5)
+    result = measure_searches(
+        {"search": [found], "A best <one>": [truth.assign(score=3.0)]},
+        [truth],
+        YardstickSettings(resamples=0),
+        oracle="A best <one>",
+        title="tiny: 1 simulated test sky",
+    )
+    write_json(root / "evaluate" / "yardstick.json", result.to_json())
+    return result
+
+
+def test_the_yardstick_leads_the_report(config2: Config, tmp_path: Path) -> None:
+    figures = ("sky", "completeness_ts", "gallery_false", "gallery_missed")
+    context = context_of(config2, tmp_path / "run", figures)
+    without, printed_without = written(context)
+    assert "All searches" not in without
+    assert "of the oracle" not in printed_without
+    result = measured_in(context.root)
+    report, printed = written(context)
+    assert leading_table(result) in printed
+    assert printed.index("at purity 0.9") < printed.index("MIUN")
+    assert report.index(">All searches<") < report.index(">Figures<")
+    assert report.index("<td>search</td>") < report.index("<td>A best &lt;one&gt;</td>")
+    for name in figures:
+        assert CAPTIONS[name] in report
+    assert ">The worst cases<" in report
+
+
+def test_a_damaged_yardstick_is_refused(config2: Config, tmp_path: Path) -> None:
+    context = context_of(config2, tmp_path / "run")
+    write_json(context.root / "evaluate" / "yardstick.json", {"title": "no searches"})
+    with pytest.raises(InputError, match=r"yardstick.json: is no yardstick's result"):
+        written(context)
 
 
 def test_every_figure_has_one_place_and_a_caption() -> None:
