@@ -13,9 +13,10 @@ import numpy as np
 
 from geminga.arrays import Int64
 from geminga.config import Config, ObservedConfig, config_from_tree
+from geminga.distributed.simulate import response_of
 from geminga.errors import InputError
 from geminga.pipeline.models import Model, PhotonFile, files_of_entries
-from geminga.response import Response, build_response
+from geminga.response import Response
 from geminga.response.builtin import load_tables
 from geminga.response.cube_choice import CubeSummary
 from geminga.response.event_types import class_bit
@@ -185,7 +186,7 @@ def read_inputs(config: Config, model: Model, files: Sequence[PhotonFile]) -> In
     InputError
         As the readers of counts, events and exposure.
     """
-    response = build_response(config)
+    response = response_of(config.model_dump_json())  # which the search uses again
     bit = class_bit(config.response.irf)
     paths = [file.path for file in files]
     names = tuple(str(path) for path in paths)

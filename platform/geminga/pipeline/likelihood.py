@@ -49,7 +49,7 @@ def likelihood_search(
     true_skies : (str, str), optional
         See `LikelihoodSearcher`.
     label : str
-        For the progress line.
+        For the progress lines.
     here : bool
         Search in this process, not in Ray's: quicker for a few patches, with the same result.
 
@@ -63,7 +63,7 @@ def likelihood_search(
     known = ""
     lists: dict[int, pd.DataFrame] = {}
     for number, part in enumerate((thresholds[:-1], thresholds[-1:])):
-        target = folder / f"round{number}"
+        target, title = folder / f"round{number}", f"{label}, round {number + 1} of 2"
         pieces: list[dict[str, int | float | str]] = [
             {"path": str(patch_file(patches, sky).resolve()), "group": group, "sky_id": sky}
             for sky in skies
@@ -78,11 +78,11 @@ def likelihood_search(
             true_skies,
         )
         if here:
-            rows = run_here(LikelihoodSearcher, arguments, pieces, label, "group")
+            rows = run_here(LikelihoodSearcher, arguments, pieces, title, "group")
         else:
             with ray_session():
                 rows = run_pieces(
-                    LikelihoodSearcher, arguments, pieces, config.run.workers, label, "group"
+                    LikelihoodSearcher, arguments, pieces, config.run.workers, title, "group"
                 )
         found: dict[int, list[pd.DataFrame]] = {sky: [] for sky in skies}
         for piece, row in zip(pieces, rows, strict=True):
