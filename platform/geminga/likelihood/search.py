@@ -31,6 +31,8 @@ OUTSIDE_DEG = 4.0
 """Known sources this far outside a patch still shine into it."""
 HELD_DEG = 1.0
 """Known sources that another patch holds this much deeper are not fitted again."""
+CERTAIN = 3.0
+"""Peaks of the TS map this far above the threshold need no exact TS."""
 NEW_DEG = 0.1
 """What is left this close to a source is its own: no second one is begun there."""
 
@@ -284,14 +286,15 @@ class _Patch:
         """Seek and fit; return what is said of the sources kept, and the map of what was left."""
         search, settings = self.search, self.search.settings
         # Brighter sources are found with one spectrum too.
-        chosen = slice(None) if last else _middle(len(settings.indices))
+        chosen = slice(None) if in_full else _middle(len(settings.indices))
         indices = np.array(settings.indices)[chosen]
+        top_ts = min(settings.map_top_ts, CERTAIN * threshold)
         maps = ts_maps(
             [image[None] for image in self.counts],
             [(a + b)[None] for a, b in zip(self.beneath, self.own, strict=True)],
             search.kernels[chosen],
             self.place.spectra.at_each(indices),
-            settings,
+            settings.model_copy(update={"map_top_ts": top_ts}),
         )
         x, y, at = self._peaks(maps, threshold, complete)
         data = patch_data(self.counts, self.beneath, search.model, self.place.spectra)
