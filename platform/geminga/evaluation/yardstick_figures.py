@@ -249,6 +249,7 @@ def position_figure(result: Yardstick) -> Figure:
     right.set_ylim(-limit, limit)
     right.set_aspect("equal")
     right.locator_params(nbins=5)
+    right.tick_params(labelsize=8)
     right.set_xlabel("mean offset to the east (deg)")
     right.set_ylabel("mean offset to the north (deg)")
     for axes in (left, right):
