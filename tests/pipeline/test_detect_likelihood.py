@@ -189,7 +189,9 @@ def test_weights_without_a_cut_or_of_other_settings_are_refused(
     meta = read_json(path)
     del meta["extra"][SCORE_CUT]
     write_json(path, meta)
-    with pytest.raises(InputError, match="has no score_cut; package the model with 'geminga"):
+    with pytest.raises(
+        InputError, match=r"has no score_cut in its model\.json; package the model with"
+    ):
         ranker_of(copy, config)
     likelihood = config.likelihood.model_copy(update={"search_least_ts": 4.0})
     with pytest.raises(InputError, match=r"likelihood\.search_least_ts"):

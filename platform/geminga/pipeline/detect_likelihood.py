@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,21 +16,22 @@ from geminga.config import Config
 from geminga.distributed.session import close_ray
 from geminga.distributed.simulate import patch_file, response_of
 from geminga.errors import InputError
-from geminga.networks.checkpoint import META
 from geminga.patches.covered import covered_records
 from geminga.patches.grid import PatchGrid, grid_for_sky
 from geminga.patches.store import write_records
 from geminga.pipeline.likelihood import candidates_of, likelihood_search
-from geminga.pipeline.ranked import SCORE_CUT, RankedBy
-from geminga.pipeline.simulate import REFERENCE_FILE, reference_config
 from geminga.seeds import Split, sky_id
 from geminga.sky.coverage import Coverage
-from geminga.sky.emission.diffuse import diffuse_counts
+from geminga.sky.emission.diffuse import diffuse_counts, reference_config
 from geminga.sky.photons import Photons
 from geminga.tables import patch_sources
 
+if TYPE_CHECKING:
+    from geminga.pipeline.ranked import RankedBy
+
 _LOG = logging.getLogger(__name__)
 
+REFERENCE_FILE = "reference.npz"
 RANKER_FOLDER = "ranker"
 """Folder of the weights inside a model's."""
 NOTES = "search"
@@ -125,6 +126,9 @@ def ranker_of(model_folder: Path, config: Config) -> RankedBy | None:
             LEAST_TS,
         )
         return None
+    # torch takes a second and 200 MB, and what is refused before needs neither.
+    from geminga.pipeline.ranked import RankedBy
+
     rank = RankedBy(folder, config)
     _cut_of(rank, model_folder)
     return rank
@@ -133,8 +137,8 @@ def ranker_of(model_folder: Path, config: Config) -> RankedBy | None:
 def _cut_of(rank: RankedBy, model_folder: Path) -> float:
     if rank.cut is None:
         raise InputError(
-            str(model_folder / RANKER_FOLDER / META),
-            f"has no {SCORE_CUT}",
+            str(model_folder / RANKER_FOLDER),
+            "has no score_cut in its model.json",
             "package the model with 'geminga package-model'",
         )
     return rank.cut

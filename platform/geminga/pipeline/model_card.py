@@ -14,9 +14,12 @@ from geminga.evaluation.yardstick_text import leading_rows
 from geminga.files import read_json
 from geminga.pipeline.assess import SUMMARY
 from geminga.pipeline.runner import STAGE_FILE
+from geminga.pipeline.search import LIKELIHOOD, ORACLE, RANKED, SEARCH_NAMES
 from geminga.pipeline.yardstick import RESULT
 
 Rows = Sequence[Sequence[str]]
+SHOWN = (RANKED, LIKELIHOOD, ORACLE)
+"""Searches whose figures a card shows: the model's own, its scores before ranking, the ceiling."""
 
 
 def model_card(
@@ -91,13 +94,19 @@ def _figures(root: Path) -> list[str]:
         parts += [
             "On the test skies of its run, each part of the sky at its own cut "
             f"({measured.errors}):",
-            table(leading_rows(measured)),
+            _chosen(leading_rows(measured), SHOWN),
         ]
     if (evaluated / SUMMARY).is_file():
         path = evaluated / SUMMARY
         summary = RunSummary.from_json(read_json(path), str(path))
-        parts += ["At the score cut of the model:", table(summary.rows())]
+        parts += ["At the score cut of the model:", _chosen(summary.rows(), SHOWN[:1])]
     return parts or ["The run was not evaluated: no figures."]
+
+
+def _chosen(rows: Rows, searches: Sequence[str]) -> str:
+    """Return a table of the rows of some searches."""
+    names = {SEARCH_NAMES[search] for search in searches}
+    return table([rows[0], *(row for row in rows[1:] if row[0] in names)])
 
 
 def _limits(config: Config, replaced: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from geminga.patches.store import write_records
 from geminga.pipeline.runner import Context
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
-from geminga.sky.emission.diffuse import diffuse_counts, diffuse_files
+from geminga.sky.emission.diffuse import diffuse_counts, diffuse_files, reference_config
 from geminga.sky.formats.ft1 import read_events
 from geminga.sky.formats.healpix import read_counts
 
@@ -67,18 +67,6 @@ def sky_input_files(config: Config) -> Sequence[Path]:
         folder = data_path(config, config.response.caldb)
         files += sorted(folder.glob(f"*{config.response.irf}*.fits"))
     return files
-
-
-def reference_config(config: Config) -> Config:
-    """Return the settings of the diffuse emission that a search takes as its reference."""
-    sky = {
-        "interstellar": (config.likelihood.reference,),
-        "test_interstellar": (),
-        # Faint sources that are told apart from the isotropic emission are background all the same.
-        "depth": None,
-        "least_ts": None,
-    }
-    return config.model_copy(update={"sky": config.sky.model_copy(update=sky)})
 
 
 def population_files(config: Config) -> Sequence[Path]:

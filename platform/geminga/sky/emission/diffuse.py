@@ -166,6 +166,18 @@ def model_names(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*config.sky.interstellar, *config.sky.test_interstellar]))
 
 
+def reference_config(config: Config) -> Config:
+    """Return the settings of the diffuse emission that a search takes as its reference."""
+    sky = {
+        "interstellar": (config.likelihood.reference,),
+        "test_interstellar": (),
+        # Faint sources that are told apart from the isotropic emission are background all the same.
+        "depth": None,
+        "least_ts": None,
+    }
+    return config.model_copy(update={"sky": config.sky.model_copy(update=sky)})
+
+
 def diffuse_files(config: Config) -> list[Path]:
     """Return every file that the diffuse emission of a configuration is read from.
 
