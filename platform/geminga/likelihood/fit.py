@@ -29,7 +29,7 @@ ROUNDS = 2
 """Fits with images laid out anew for the fluxes found, ..."""
 GROWTH = 1.2
 """... if any has grown by more than this: images hold all but some counts."""
-ROUGH_GAIN = 0.03
+ROUGH_GAIN = 0.1
 """lnL that one more step of a source must promise in a fit that is not the last."""
 
 
