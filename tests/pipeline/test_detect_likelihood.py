@@ -12,6 +12,7 @@ import healpy as hp
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
 from tiny_run import TINY
 
 import geminga.pipeline.detect_likelihood as module
@@ -226,6 +227,9 @@ def test_the_command_on_counts_of_part_of_the_sky(
     told = json.loads((tmp_path / "cut" / "provenance.json").read_text())
     assert told["search"]["score"] == "probability to be real"
     assert told["search"]["score_cut"] <= cut["SCORE"].min()
+    header = fits.getheader(tmp_path / "cut" / "catalog.fits", 1)
+    assert header["SCORECUT"] == told["search"]["score_cut"]
+    assert header["SCOREIS"] == "probability to be real"
     assert set(told["model"]["files"]) == {
         "MODEL.md", "config.yaml", "ranker/model.json", "ranker/weights.safetensors",
     }  # fmt: skip

@@ -240,6 +240,9 @@ def _write(
         "NPHOTONS": int(provenance["photons"]["all"]),
         "SKYCOVER": float(provenance["sky_covered"]),
     }
+    if "score" in provenance["search"]:
+        header["SCOREIS"] = str(provenance["search"]["score"])
+        header["SCORECUT"] = float(provenance["search"]["score_cut"])
     # A folder of the user's may hold more than results: only these three are replaced in it.
     target = out / f".{uuid4().hex[:8]}" if out.is_dir() else out
     with atomic(target) as folder:
