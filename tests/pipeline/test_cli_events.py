@@ -80,7 +80,7 @@ def test_events_take_the_same_path(empty: bool, finished: tuple[Path, str], tmp_
     if empty:
         config = load_config(TINY)
         assert len(found) == 0
-        assert list(found.columns) == [*catalog_table(config.classes).names]
+        assert set(catalog_table(config.classes).names) <= set(found.columns)
         assert figures["completeness"]["all"]["value"] == 0
     else:
         same = read_fits(first / "catalog" / "catalog_2000000.fits")
