@@ -10,10 +10,10 @@ from geminga.config import LocalisationConfig
 from geminga.errors import InputError
 from geminga.geometry import tangent_frames
 from geminga.localisation import significance_sources
+from geminga.localisation.map_search import search_bands
 from geminga.localisation.significance import significance_maps
 from geminga.localisation.smoothing import (
     poisson_significance,
-    search_bands,
     smoothing_widths,
     source_shares,
 )

@@ -17,19 +17,16 @@ from geminga.arrays import Float64, Int64
 from geminga.bands import Band
 from geminga.config import LocalisationConfig
 from geminga.likelihood.peaks import local_maxima
+from geminga.localisation.map_search import peak_sources
 from geminga.localisation.smoothing import (
-    check_counts,
+    backgrounds_of,
     mask_disks,
     poisson_significance,
     resample,
     smooth,
     smoothing_widths,
     source_shares,
-    surroundings,
 )
-from geminga.localisation.tables import patch_detections
-
-_PATCHES_AT_ONCE = 32  # bounds the memory: about 60 MiB for six bands of 128 pixels
 
 _BACKGROUND_WIDTH = 2.5
 """Width of the Gaussian of the background over that of the smoothing in the lowest band."""
@@ -109,14 +106,8 @@ def significance_maps(
     ]
     free = np.ones((len(images[0]), pixels, pixels), dtype=np.bool_)
     for round_ in range(_ROUNDS):
-        backgrounds = [
-            surroundings(
-                image,
-                resample(free.astype(np.float64), image.shape[1]) > 0.5,
-                _BACKGROUND_WIDTH * lowest / p,
-            )
-            for image, p in zip(images, pixel_deg, strict=True)
-        ]
+        surrounding_px = [_BACKGROUND_WIDTH * lowest / p for p in pixel_deg]
+        backgrounds = backgrounds_of(images, free, surrounding_px)
         result = _significance(
             smoothed,
             backgrounds,
@@ -167,29 +158,15 @@ def significance_sources(
         If there is not one image array per band, shapes disagree, or counts are not finite and
         non-negative.
     """
-    chosen = check_counts(images, bands, settings.significance_min_gev, patch_ids, frames)
-    used = [bands[b] for b in chosen]
-    pixels = max(images[b].shape[1] for b in chosen)
-    radius_px = settings.significance_smoothing_deg / size_deg * pixels
-    found = [np.empty((0, 4))]
-    for first in range(0, len(patch_ids), _PATCHES_AT_ONCE):
-        part = [images[b][first : first + _PATCHES_AT_ONCE].astype(np.float64) for b in chosen]
-        patch, row, column, height = local_maxima(
-            significance_maps(part, used, size_deg, settings),
-            settings.significance_threshold,
-            radius_px,
-        )
-        found.append(np.column_stack([patch + first, row, column, height]))
-    patch_of, row, column, score = np.concatenate(found).T
-    return patch_detections(
+    return peak_sources(
+        images,
+        bands,
+        settings.significance_min_gev,
+        lambda part, used: significance_maps(part, used, size_deg, settings),
+        settings.significance_threshold,
+        settings.significance_smoothing_deg,
         sky_id,
         patch_ids,
         frames,
         size_deg,
-        pixels,
-        patch_of.astype(np.int64),
-        row,
-        column,
-        score,
-        np.ones(len(score), dtype=np.int64),
     )

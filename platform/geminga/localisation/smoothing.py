@@ -9,8 +9,6 @@ from scipy import ndimage
 
 from geminga.arrays import Bool, Float64, Int64
 from geminga.bands import Band
-from geminga.errors import InputError
-from geminga.localisation.tables import check_patches
 
 _NARROWEST = 0.3
 """The smoothing of high energies, where the point spread no longer shrinks, over the lowest's."""
@@ -23,12 +21,6 @@ _SHARPENINGS = 1
 
 _PRIOR_COUNTS = 0.5
 """Counts of the patch's mean rate added to each background estimate: no surrounding is empty."""
-
-
-def search_bands(bands: Sequence[Band], min_gev: float) -> list[int]:
-    """Return the numbers of the bands that start at or above `min_gev`; all if there is none."""
-    chosen = [b for b, band in enumerate(bands) if band.emin_gev >= min_gev]
-    return chosen or list(range(len(bands)))
 
 
 def smoothing_widths(bands: Sequence[Band], lowest_deg: float) -> Float64:
@@ -105,6 +97,16 @@ def surroundings(counts: Float64, use: Bool, width_px: float) -> Float64:
     return resample(rate, n)
 
 
+def backgrounds_of(
+    images: Sequence[Float64], free: Bool, widths_px: Sequence[float]
+) -> list[Float64]:
+    """Return the surroundings of every band's counts where `free` (patches, m, m) allows."""
+    return [
+        surroundings(image, resample(free.astype(np.float64), image.shape[1]) > 0.5, width)
+        for image, width in zip(images, widths_px, strict=True)
+    ]
+
+
 def mask_disks(
     shape: tuple[int, ...], patch: Int64, row: Float64, column: Float64, radius_px: float
 ) -> Bool:
@@ -119,39 +121,3 @@ def mask_disks(
     ok = (r >= 0) & (r < shape[1]) & (c >= 0) & (c < shape[2])
     free[np.broadcast_to(patch[:, None], r.shape)[ok], r[ok], c[ok]] = False
     return free
-
-
-def check_counts(
-    images: Sequence[np.ndarray],
-    bands: Sequence[Band],
-    min_gev: float,
-    patch_ids: Int64,
-    frames: Float64,
-) -> list[int]:
-    """Return the numbers of the bands to be searched, as `search_bands`; their counts are sound.
-
-    Raises
-    ------
-    InputError
-        If there is not one image array per band, shapes disagree, or counts are not finite and
-        non-negative.
-    """
-    if len(images) != len(bands):
-        raise InputError(
-            "counts images", f"{len(images)} for {len(bands)} bands", "give one array per band"
-        )
-    chosen = search_bands(bands, min_gev)
-    for b in chosen:
-        shape = images[b].shape
-        if len(shape) != 3 or shape[1] != shape[2]:
-            raise InputError(
-                f"counts of band {bands[b].label}", f"shape {shape}", "must be (patches, n, n)"
-            )
-        check_patches(shape[0], patch_ids, frames)
-        if not bool(np.all(images[b] >= 0)) or not bool(np.all(np.isfinite(images[b]))):
-            raise InputError(
-                f"counts of band {bands[b].label}",
-                "negative or not finite",
-                "give photon counts",
-            )
-    return chosen
