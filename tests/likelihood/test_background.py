@@ -11,9 +11,10 @@ from geminga.bands import Band
 from geminga.config import Config
 from geminga.errors import InputError
 from geminga.geometry import pixel_solid_angle_sr, tangent_frames
-from geminga.likelihood.background import MIN_COUNTS, estimate_background
+from geminga.likelihood.background import estimate_background
 from geminga.likelihood.background_prior import BackgroundPrior, background_prior
 from geminga.likelihood.diffuse_templates import Templates, diffuse_templates
+from geminga.likelihood.limits import LEAST_BACKGROUND
 from geminga.patches.render import diffuse_images, expected_images
 from geminga.response import Response, build_response
 from geminga.sections import LikelihoodConfig, ResponseConfig
@@ -254,14 +255,14 @@ def test_odd_counts_give_a_sane_result(prior: BackgroundPrior, content: str) -> 
             image[:] = 1000.0
     for found in estimate_background(counts, templates, prior):
         assert np.isfinite(found).all()
-        assert (found >= np.float32(MIN_COUNTS)).all()
+        assert (found >= np.float32(LEAST_BACKGROUND)).all()
 
 
 def test_templates_of_nothing_are_lifted_to_the_least_counts(prior: BackgroundPrior) -> None:
     templates = flat_templates(1, (0.0, 0.0), (0.0, 0.0))
     counts = tuple(np.ones(image.shape) for image in templates.total())
     for found in estimate_background(counts, templates, prior):
-        np.testing.assert_array_equal(found, np.float32(MIN_COUNTS))
+        np.testing.assert_array_equal(found, np.float32(LEAST_BACKGROUND))
 
 
 def test_no_patch_at_all(prior: BackgroundPrior) -> None:

@@ -20,10 +20,9 @@ from geminga.likelihood.background_prior import BackgroundPrior
 from geminga.likelihood.diffuse_templates import Templates
 from geminga.likelihood.excess import mark_excess
 from geminga.likelihood.field_modes import rebin, synthesise
+from geminga.likelihood.limits import LEAST_BACKGROUND
 from geminga.likelihood.smooth_ratio import MAX_LN, fit_field
 
-MIN_COUNTS = 1e-6
-"""A pixel's expected counts are never lower."""
 NEWTON_STEPS = 8
 GRADIENT_STEPS = 12
 TOLERANCE = 0.3
@@ -246,7 +245,7 @@ def _combine(
         for j in range(len(image)):
             factor = np.exp(min(max(image[i, j], -MAX_LN), MAX_LN))
             whole = factor * interstellar[i, j] + norm * isotropic[i, j] + fixed[i, j]
-            image[i, j] = max(whole, MIN_COUNTS)
+            image[i, j] = max(whole, LEAST_BACKGROUND)
 
 
 def _check(

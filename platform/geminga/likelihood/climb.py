@@ -11,7 +11,7 @@ import numpy as np
 
 from geminga.arrays import Bool, Float64
 from geminga.likelihood.amplitudes import log_ratio
-from geminga.likelihood.curvature import normal_equations
+from geminga.likelihood.curvature import equations_of
 from geminga.likelihood.local_problem import PatchData, Sources
 from geminga.likelihood.positive import solve
 from geminga.sections import LikelihoodConfig
@@ -101,18 +101,7 @@ def _equations(
     data: PatchData, sources: Sources, mu: Float64, restless: Bool, settings: LikelihoodConfig
 ) -> tuple[Float64, Float64]:
     """Return gradient (4 m) and expected curvature (4 m, 4 m) of lnL and the prior."""
-    stamps = sources.stamps
-    gradient, fisher = normal_equations(
-        data.counts,
-        mu,
-        stamps.values,
-        stamps.box,
-        stamps.begin,
-        sources.counts,
-        sources.slope,
-        data.layout,
-        restless,
-    )
+    gradient, fisher = equations_of(data, sources, mu, restless)
     _add_prior(gradient, fisher, sources.index, settings)
     return gradient, fisher
 

@@ -6,6 +6,28 @@ import numpy as np
 
 from geminga.arrays import Bool, Float64, Int64
 from geminga.compiled import compiled
+from geminga.likelihood.local_problem import PatchData, Sources
+
+
+def equations_of(
+    data: PatchData, sources: Sources, mu: Float64, which: Bool
+) -> tuple[Float64, Float64]:
+    """Return gradient and expected curvature of lnL for the sources of a mask; `normal_equations`.
+
+    `mu` (N,) are the expected counts with all sources.
+    """
+    stamps = sources.stamps
+    return normal_equations(
+        data.counts,
+        mu,
+        stamps.values,
+        stamps.box,
+        stamps.begin,
+        sources.counts,
+        sources.slope,
+        data.layout,
+        which,
+    )
 
 
 @compiled

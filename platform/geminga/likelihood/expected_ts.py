@@ -9,14 +9,12 @@ import numpy as np
 from geminga.arrays import Float32, Float64, Int64
 from geminga.compiled import compiled
 from geminga.geometry import unit_vectors
+from geminga.likelihood.limits import LEAST_BACKGROUND
 from geminga.patches.grid import PatchGrid
 from geminga.patches.render import expected_images
 from geminga.patches.single_sources import source_images
 from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky
-
-LEAST_BACKGROUND = 1e-6
-"""Counts of a pixel below which no background is believed, as in all of this room."""
 
 
 def expected_ts(sky: Sky, grid: PatchGrid, with_sources: bool = False) -> Float64:

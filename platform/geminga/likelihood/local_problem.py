@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from geminga.arrays import Bool, Float64, Int64
+from geminga.likelihood.limits import LEAST_BACKGROUND
 from geminga.likelihood.source_model import SourceModel, Spectra
 from geminga.likelihood.stamps import Stamps, add_sources, place
-
-LEAST_BACKGROUND = 1e-6
-"""Expected counts of a pixel are at least this."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from geminga.config import LikelihoodConfig
 from geminga.errors import InputError
 from geminga.likelihood.kernels import PointKernels
 from geminga.likelihood.ladder import best_flux, flux_ladder
+from geminga.likelihood.limits import LEAST_BACKGROUND
 from geminga.likelihood.log_sums import (
     TAIL_COEFFICIENTS,
     TAIL_LIMIT,
@@ -29,7 +30,6 @@ from geminga.likelihood.log_sums import (
 )
 from geminga.likelihood.map_plan import POWERS, Layout, MapPlan, Split, enlarge, map_plan
 
-LEAST_BACKGROUND = 1e-6
 UNSEEN_COUNTS = 1e6
 """Counts, and background, of pixels that were not observed: equal and so large that no source
 there changes the likelihood. From this background up maps leave a pixel out."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from geminga.arrays import Float64, Int64
 from geminga.compiled import compiled
-from geminga.likelihood.curvature import normal_equations, position_slopes
+from geminga.likelihood.curvature import equations_of, position_slopes
 from geminga.likelihood.local_problem import PatchData, Sources
 from geminga.likelihood.positive import inverse
 from geminga.sections import LikelihoodConfig
@@ -21,18 +21,7 @@ def errors_of(
     """Return errors of flux and index (n,) and covariances of position (n, 2, 2) of some rows."""
     m = len(sources.flux)
     shining = sources.flux > 0.0
-    stamps = sources.stamps
-    _, fisher = normal_equations(
-        data.counts,
-        mu,
-        stamps.values,
-        stamps.box,
-        stamps.begin,
-        sources.counts,
-        sources.slope,
-        data.layout,
-        shining,
-    )
+    _, fisher = equations_of(data, sources, mu, shining)
     diagonal = np.einsum("ii->i", fisher)
     # No position or flux is less certain than this, so that the matrix has an inverse.
     diagonal[0::4] += 1.0 / settings.fit_max_shift_deg**2
