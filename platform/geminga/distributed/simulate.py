@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from geminga.distributed.work import KEPT, Piece
 from geminga.files import atomic, read_parquet, write_json
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.records import make_records
-from geminga.patches.store import PATCHES_PER_GROUP, write_records
+from geminga.patches.store import PATCHES_PER_GROUP, group_sizes, write_records
 from geminga.response import Response, build_response
 from geminga.sky.emission.diffuse import DiffuseCounts
 from geminga.sky.populations.population import load_population
@@ -45,6 +46,15 @@ def sky_folder(folder: Path, sky_id: int) -> Path:
 def patch_file(folder: Path, sky_id: int) -> Path:
     """Return where the patches of a sky are kept."""
     return folder / f"patches_{sky_id:07d}.parquet"
+
+
+def patch_pieces(folder: Path, skies: Sequence[int]) -> list[dict[str, int | float | str]]:
+    """Return a piece of work for every row group of the patches of some skies."""
+    return [
+        {"path": str(patch_file(folder, sky).resolve()), "group": group, "sky_id": sky}
+        for sky in skies
+        for group in range(len(group_sizes(patch_file(folder, sky))))
+    ]
 
 
 class SkyWriter:

@@ -11,13 +11,12 @@ import pandas as pd
 from geminga.config import Config
 from geminga.distributed.likelihood import LikelihoodSearcher, list_file
 from geminga.distributed.session import ray_session
-from geminga.distributed.simulate import patch_file
+from geminga.distributed.simulate import patch_pieces
 from geminga.distributed.work import run_here, run_pieces
 from geminga.files import read_parquet, write_parquet
 from geminga.likelihood.position_errors import TAIL, calibrated_positions
 from geminga.likelihood.sky_list import sky_list
 from geminga.patches.grid import grid_for_sky
-from geminga.patches.store import group_sizes
 from geminga.tables import CANDIDATES, patch_sources
 
 
@@ -64,11 +63,7 @@ def likelihood_search(
     lists: dict[int, pd.DataFrame] = {}
     for number, part in enumerate((thresholds[:-1], thresholds[-1:])):
         target, title = folder / f"round{number}", f"{label}, round {number + 1} of 2"
-        pieces: list[dict[str, int | float | str]] = [
-            {"path": str(patch_file(patches, sky).resolve()), "group": group, "sky_id": sky}
-            for sky in skies
-            for group in range(len(group_sizes(patch_file(patches, sky))))
-        ]
+        pieces = patch_pieces(patches, skies)
         arguments = (
             config.model_dump_json(),
             reference,

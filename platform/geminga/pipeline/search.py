@@ -13,7 +13,7 @@ import pandas as pd
 from geminga.config import Config
 from geminga.distributed.search import Searcher
 from geminga.distributed.session import ray_session
-from geminga.distributed.simulate import patch_file, sky_folder
+from geminga.distributed.simulate import patch_pieces, sky_folder
 from geminga.distributed.work import run_pieces
 from geminga.evaluation.extended import masked, matched
 from geminga.evaluation.metrics import PixelCounts
@@ -21,7 +21,6 @@ from geminga.files import read_json, read_parquet, write_json, write_parquet
 from geminga.localisation.choose import score_cut
 from geminga.localisation.stitch import stitch
 from geminga.patches.grid import grid_for_sky
-from geminga.patches.store import group_sizes
 from geminga.pipeline.likelihood import candidates_of, likelihood_search
 from geminga.pipeline.ranked import RankedBy
 from geminga.pipeline.runner import Context
@@ -194,15 +193,7 @@ def _search_patches(
 ) -> PixelCounts:
     config = context.config
     pieces_folder = folder / "pieces"
-    pieces: list[dict[str, int | float | str]] = [
-        {
-            "path": str(patch_file(patches, sky).resolve()),
-            "group": group,
-            "sky_id": sky,
-        }
-        for sky in skies
-        for group in range(len(group_sizes(patch_file(patches, sky))))
-    ]
+    pieces = patch_pieces(patches, skies)
     weights = str((context.folder("miun") / "model").resolve())
     arguments = (config.model_dump_json(), weights, str(pieces_folder.resolve()), searches)
     with ray_session():
