@@ -15,7 +15,7 @@ from geminga.sky.detectability import local_ts
 from geminga.sky.emission.diffuse import DiffuseCounts, diffuse_counts
 from geminga.sky.labelled import labelled
 from geminga.sky.populations.population import load_population
-from geminga.sky.sky import Sky, simulate_sky
+from geminga.sky.sky import Sky, expected_source_ts, simulate_sky
 
 
 def make(config: Config, **changes: object) -> tuple[Sky, Config]:
@@ -26,24 +26,13 @@ def make(config: Config, **changes: object) -> tuple[Sky, Config]:
     return simulate_sky(config, response, population, diffuse, sky_id(Split.VALID, 0)), config
 
 
-def ts_of(sky: Sky) -> np.ndarray:
-    import healpy
-
-    lon, lat = (sky.sources.table[name].to_numpy() for name in ("lon_deg", "lat_deg"))
-    beneath = [
-        healpy.get_interp_val(sky.diffuse_density(c), lon, lat, lonlat=True)
-        for c in range(len(sky.channels))
-    ]
-    return local_ts(sky.psf, sky.source_counts, sky.source_psf_index, np.stack(beneath, axis=1))
-
-
 def test_agrees_with_the_pixels_of_patches(config2: Config) -> None:
     sky, config = make(config2)
     grid = grid_for_sky(config, sky.sky_id)
     in_pixels = expected_ts(sky, grid)
     lon, lat = (sky.sources.table[name].to_numpy() for name in ("lon_deg", "lat_deg"))
     seen = grid.covers(lon, lat, 1.0) > 0  # these patches cover a tenth of the sky
-    ratio = ts_of(sky)[seen] / in_pixels[seen]
+    ratio = expected_source_ts(sky)[seen] / in_pixels[seen]
     assert np.sum(seen) > 40
     # Pixels blur the narrowest PSF: by 5 % with pixels of 0.08 deg, more with these of 0.3 deg.
     assert 1.0 < np.median(ratio) < 1.35
@@ -62,7 +51,7 @@ def test_faint_source_goes_with_the_square_of_its_counts(config2: Config) -> Non
 def test_only_detectable_sources_are_left(config2: Config) -> None:
     whole, _ = make(config2)
     chosen, config = make(config2, least_ts=20.0)
-    ts = ts_of(whole)
+    ts = expected_source_ts(whole)
     assert 0 < np.sum(ts >= 20.0) < len(ts)
     assert chosen.sources.table["source_id"].tolist() == (
         whole.sources.table["source_id"][ts >= 20.0].tolist()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from geminga.arrays import Float32, Float64, Int64
@@ -13,7 +11,6 @@ from geminga.likelihood.limits import LEAST_BACKGROUND
 from geminga.patches.grid import PatchGrid
 from geminga.patches.render import expected_images
 from geminga.patches.single_sources import source_images
-from geminga.sky.populations.sources import SourceSet
 from geminga.sky.sky import Sky
 
 
@@ -61,14 +58,7 @@ def nearest_patches(sky: Sky, grid: PatchGrid) -> Int64:
 
 def without_sources(sky: Sky) -> Sky:
     """Return the diffuse and extended emission of a sky alone."""
-    none = slice(0, 0)
-    return replace(
-        sky,
-        sources=SourceSet(sky.sources.table.iloc[none], sky.sources.yearly[none]),
-        source_counts=sky.source_counts[none],
-        source_psf_index=sky.source_psf_index[none],
-        shares=sky.shares[none],
-    )
+    return sky.with_sources(np.empty(0, np.int64))
 
 
 @compiled

@@ -8,7 +8,7 @@ import healpy
 import numpy as np
 import pandas as pd
 
-from geminga.arrays import Float64
+from geminga.arrays import Float64, Int64
 from geminga.bands import Channel
 from geminga.classes import DIFFUSE_COMPONENTS, INTERSTELLAR, ISOTROPIC
 from geminga.config import Config
@@ -138,6 +138,17 @@ class Sky:
                     result[row, channel] = self.pixel_shares(self.diffuse.nside) @ density * area
         return result
 
+    def with_sources(self, rows: Int64) -> Sky:
+        """Return the sky with the point sources of some rows alone."""
+        table = self.sources.table.iloc[rows].reset_index(drop=True)
+        return replace(
+            self,
+            sources=SourceSet(table, self.sources.yearly[rows]),
+            source_counts=self.source_counts[rows],
+            source_psf_index=self.source_psf_index[rows],
+            shares=self.shares[rows],
+        )
+
     def _distortion_factor(self) -> Float64:
         nside = self.diffuse.nside
         if nside not in self._kept:
@@ -188,23 +199,22 @@ def simulate_sky(
     return sky if least_ts is None else _without_faint(sky, least_ts)
 
 
+def expected_source_ts(sky: Sky) -> Float64:
+    """Return the TS (n,) expected of every source on the diffuse emission at its place.
+
+    See `detectability.local_ts`.
+    """
+    lon, lat = (sky.sources.table[name].to_numpy() for name in ("lon_deg", "lat_deg"))
+    beneath = [
+        healpy.get_interp_val(sky.diffuse_density(c), lon, lat, lonlat=True)
+        for c in range(len(sky.channels))
+    ]
+    return local_ts(sky.psf, sky.source_counts, sky.source_psf_index, np.stack(beneath, axis=1))
+
+
 def _without_faint(sky: Sky, least_ts: float) -> Sky:
     """Return a sky without the sources whose expected test statistic is below `least_ts`."""
-    table = sky.sources.table
-    lon, lat = table["lon_deg"].to_numpy(), table["lat_deg"].to_numpy()
-    channels = range(len(sky.channels))
-    beneath = [
-        healpy.get_interp_val(sky.diffuse_density(c), lon, lat, lonlat=True) for c in channels
-    ]
-    ts = local_ts(sky.psf, sky.source_counts, sky.source_psf_index, np.stack(beneath, axis=1))
-    kept = np.flatnonzero(ts >= least_ts)
-    return replace(
-        sky,
-        sources=SourceSet(table.iloc[kept].reset_index(drop=True), sky.sources.yearly[kept]),
-        source_counts=sky.source_counts[kept],
-        source_psf_index=sky.source_psf_index[kept],
-        shares=sky.shares[kept],
-    )
+    return sky.with_sources(np.flatnonzero(expected_source_ts(sky) >= least_ts))
 
 
 def expected_counts(table: pd.DataFrame, response: Response) -> tuple[Float64, Float64]:
