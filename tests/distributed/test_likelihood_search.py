@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from geminga.config import Config
 from geminga.distributed.likelihood import list_file
 from geminga.distributed.search import Observer
-from geminga.distributed.session import close_ray, ray_session
 from geminga.distributed.simulate import SkyWriter, patch_file
 from geminga.distributed.work import run_here
 from geminga.patches.grid import grid_for_sky
@@ -23,15 +21,9 @@ from geminga.seeds import Split, sky_id
 from geminga.sky.emission.diffuse import diffuse_counts
 from geminga.tables import patch_sources
 
+pytestmark = pytest.mark.usefixtures("ray_on_two_cores")
+
 SKY = sky_id(Split.TEST, 0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_on_two_cores() -> Iterator[None]:
-    with ray_session(2):
-        pass
-    yield
-    close_ray()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from geminga.config import Config
 from geminga.distributed.expected_ts import ExpectedTsWriter
 from geminga.distributed.search import Observer, Searcher
-from geminga.distributed.session import close_ray, ray_session
+from geminga.distributed.session import ray_session
 from geminga.distributed.simulate import PatchWriter, SkyWriter, patch_file
 from geminga.distributed.work import run_pieces
 from geminga.errors import InputError
@@ -22,15 +21,9 @@ from geminga.response import build_response
 from geminga.seeds import Split, sky_id
 from geminga.sky.emission.diffuse import diffuse_counts
 
+pytestmark = pytest.mark.usefixtures("ray_on_two_cores")
+
 SKIES = [sky_id(Split.TRAIN, 0), sky_id(Split.VALID, 0), sky_id(Split.TEST, 0)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_on_two_cores() -> Iterator[None]:
-    with ray_session(2):
-        pass
-    yield
-    close_ray()
 
 
 def chain(config: Config, folder: Path, weights: Path, diffuse: str, workers: int) -> None:

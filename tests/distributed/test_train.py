@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from geminga.config import Config
-from geminga.distributed.session import close_ray, ray_session
+from geminga.distributed.session import ray_session
 from geminga.distributed.train import train_network
 from geminga.errors import InputError
 from geminga.patches.grid import grid_for_sky
@@ -21,13 +20,7 @@ from geminga.sky.emission.diffuse import diffuse_counts
 from geminga.sky.populations.population import load_population
 from geminga.sky.sky import simulate_sky
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_on_two_cores() -> Iterator[None]:
-    with ray_session(2):
-        pass
-    yield
-    close_ray()
+pytestmark = pytest.mark.usefixtures("ray_on_two_cores")
 
 
 @pytest.fixture(scope="module")
