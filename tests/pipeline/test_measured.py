@@ -13,13 +13,21 @@ import pytest
 from geminga.config import Config
 from geminga.distributed.expected_ts import ExpectedTsWriter, expected_ts_file
 from geminga.distributed.simulate import SkyWriter, sky_folder
+from geminga.evaluation.yardstick_text import rows_by_model
 from geminga.files import read_parquet, write_parquet
 from geminga.likelihood.expected_ts import expected_ts
 from geminga.patches.grid import grid_for_sky
 from geminga.pipeline import measured
-from geminga.pipeline.measured import measure_run, run_lists, with_expected_ts
+from geminga.pipeline.measured import (
+    RunLists,
+    measure_by_interstellar,
+    measure_run,
+    run_lists,
+    with_expected_ts,
+)
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import ORACLE, SEARCH_NAMES, candidate_file, searches_of
+from geminga.pipeline.yardstick import read_by_model, write_by_model
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
 from geminga.sky.emission.diffuse import diffuse_counts
@@ -82,6 +90,37 @@ def test_every_search_stands_beside_the_oracle(config2: Config, tmp_path: Path) 
         assert figure.completeness.value == 0.5
         assert figure.completeness.ratio is not None
         assert figure.by["ts"].n
+
+
+def test_skies_of_two_interstellar_models_stand_apart(config2: Config, tmp_path: Path) -> None:
+    context = finished(with_detector(config2, "miun"), tmp_path)
+    lists = run_lists(context, tmp_path / "work")
+    assert measure_by_interstellar(context, lists) == {}, "one model needs no second table"
+    # A second sky in which nothing is found, a third like the first.
+    nothing = {name: frames[0].iloc[:0] for name, frames in lists.found.items()}
+    three = RunLists(
+        {name: [frames[0], nothing[name], frames[0]] for name, frames in lists.found.items()},
+        lists.truth * 3,
+        lists.extended * 3,
+    )
+    sky = config2.sky.model_copy(
+        update={"test_interstellar": ("builtin", "a/one.gz@b/x.gz+a/two.gz@b/x.gz")}
+    )
+    sets = config2.sets.model_copy(update={"test": 3})
+    config = context.config.model_copy(update={"sky": sky, "sets": sets})
+    context = Context(config, tmp_path, None)  # type: ignore[arg-type]
+    results = measure_by_interstellar(context, three)
+    assert list(results) == ["builtin", "one.gz+two.gz, not in training"]
+    first, second = (r.searches["MIUN"].parts["all"].at_purity["0.9"] for r in results.values())
+    assert [r.skies for r in results.values()] == [2, 1]
+    assert (first.completeness.value, second.completeness.value) == (0.5, 0.0)
+    rows = rows_by_model(results)
+    assert rows[0][:3] == ["interstellar model", "search", "skies"]
+    assert [row[:3] for row in rows[1:]].count(["builtin", "MIUN", "2"]) == 1
+    table = write_by_model(results, tmp_path)
+    assert "one.gz+two.gz, not in training" in table
+    assert rows_by_model(read_by_model(tmp_path)) == rows
+    assert read_by_model(tmp_path / "elsewhere") == {}
 
 
 def test_a_run_with_miun_alone_needs_no_expected_ts(config2: Config, tmp_path: Path) -> None:

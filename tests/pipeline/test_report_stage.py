@@ -19,6 +19,7 @@ from geminga.evaluation.yardstick_text import leading_table
 from geminga.files import write_json
 from geminga.pipeline.report import CAPTIONS, SECTIONS, run_report
 from geminga.pipeline.runner import Context
+from geminga.pipeline.yardstick import write_by_model
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"a small picture"
 
@@ -117,6 +118,11 @@ def test_the_yardstick_leads_the_report(config2: Config, tmp_path: Path) -> None
     for name in figures:
         assert CAPTIONS[name] in report
     assert ">The worst cases<" in report
+    assert ">Interstellar models<" not in report, "the test skies have one"
+    write_by_model({"one.fits": result, "two, not in training": result}, context.root / "evaluate")
+    report, _ = written(context)
+    assert report.index(">All searches<") < report.index(">Interstellar models<")
+    assert report.count("<td>two, not in training</td>") == len(result.searches)
 
 
 def test_a_damaged_yardstick_is_refused(config2: Config, tmp_path: Path) -> None:

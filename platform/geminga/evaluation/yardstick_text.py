@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from geminga.evaluation.bootstrap import Estimate
 from geminga.evaluation.summary import aligned
@@ -44,6 +45,7 @@ def text_table(
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
+MODEL_PARTS = ("|b| > 20", "|b| < 20")
 LEADING_PARTS = ("all", "|b| > 20", "|b| 10-20", "|b| < 10")
 
 
@@ -86,6 +88,49 @@ def leading_rows(
                 ]
             )
     return rows if result.oracle is not None else [[*row[:4], *row[5:]] for row in rows]
+
+
+def rows_by_model(
+    results: Mapping[str, Yardstick],
+    purities: tuple[str, str] = ("0.9", "0.95"),
+    level: str = "0.9",
+) -> list[list[str]]:
+    """Return the leading figures of skies with different interstellar models as cells.
+
+    Parameters
+    ----------
+    results : mapping
+        Words for the model to what was measured on its skies.
+    purities, level
+        As for `leading_rows`; the fluxes at the completeness are those of the second purity.
+    """
+    rows: list[list[str]] = []
+    for words, result in results.items():
+        first, second = (_known(result, key) for key in purities)
+        if not rows:
+            rows.append(
+                ["interstellar model", "search", "skies", f"compl. at purity {first}",
+                 "of the oracle's", *(f"S1 at compl. {level}, {part}" for part in MODEL_PARTS)]
+            )  # fmt: skip
+        for name, search in result.searches.items():
+            at = search.parts["all"].at_purity[first].completeness
+            fluxes = [
+                search.parts[part].at_purity[second].crossings.get(level)
+                for part in MODEL_PARTS
+                if part in search.parts
+            ]
+            rows.append(
+                [
+                    words,
+                    name,
+                    str(result.skies),
+                    with_error(Estimate(at.value, at.error)),
+                    compared(at)[-1],
+                    *("-" if f is None else with_error(Estimate(f.value, f.error), "{:.2e}")
+                      for f in fluxes),
+                ]
+            )  # fmt: skip
+    return rows
 
 
 def leading_table(result: Yardstick) -> str:

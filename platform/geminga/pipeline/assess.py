@@ -24,7 +24,7 @@ from geminga.files import read_json, read_parquet, write_json
 from geminga.matching import match
 from geminga.pipeline.examples import example_patches
 from geminga.pipeline.galleries import run_galleries
-from geminga.pipeline.measured import measure_run, run_lists
+from geminga.pipeline.measured import measure_by_interstellar, measure_run, run_lists
 from geminga.pipeline.real import evaluate_real_sky
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import (
@@ -38,7 +38,14 @@ from geminga.pipeline.search import (
     truth_of,
 )
 from geminga.pipeline.simulate import test_sky_ids
-from geminga.pipeline.yardstick import RESULT, TABLE, write_yardstick
+from geminga.pipeline.yardstick import (
+    BY_MODEL,
+    MODEL_TABLE,
+    RESULT,
+    TABLE,
+    write_by_model,
+    write_yardstick,
+)
 
 _ON_EXTENDED = (
     "extended sources",
@@ -93,7 +100,13 @@ def _measure(context: Context, folder: Path) -> str:
     context.tracker.parent_metrics(result.leading_metrics())
     for name in (RESULT, TABLE):
         context.tracker.artifact(folder / name)
-    return leading_table(result)
+    by_model = measure_by_interstellar(context, lists)
+    if not by_model:
+        return leading_table(result)
+    table = write_by_model(by_model, folder)
+    for name in (BY_MODEL, MODEL_TABLE):
+        context.tracker.artifact(folder / name)
+    return leading_table(result) + "\n\n" + table
 
 
 def _evaluate_simulated(context: Context, folder: Path) -> RunSummary:

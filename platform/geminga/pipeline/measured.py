@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from geminga.config import Config
 from geminga.distributed.expected_ts import ExpectedTsWriter, expected_ts_file
 from geminga.distributed.session import ray_session
 from geminga.distributed.work import run_pieces
@@ -24,6 +25,7 @@ from geminga.pipeline.search import (
     truth_of,
 )
 from geminga.pipeline.simulate import diffuse_path, test_sky_ids
+from geminga.sky.emission.interstellar import interstellar_of_test_sky, model_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,17 +88,43 @@ def with_expected_ts(truth: pd.DataFrame, expected: pd.DataFrame) -> pd.DataFram
 
 def measure_run(context: Context, lists: RunLists) -> Yardstick:
     """Measure every search of a run, the oracle as their ceiling."""
+    return _measured(context.config, lists, range(len(lists.truth)))
+
+
+def measure_by_interstellar(context: Context, lists: RunLists) -> dict[str, Yardstick]:
+    """Measure a run by the interstellar model of its test skies; empty if they share one.
+
+    The keys name the models in words, and say which of them no training sky has.
+    """
     config = context.config
+    groups: dict[str, list[int]] = {}
+    for number, sky in enumerate(test_sky_ids(config)):
+        groups.setdefault(interstellar_of_test_sky(config, sky), []).append(number)
+    if len(groups) < 2:
+        return {}
+    return {
+        model_words(name) + ("" if name in config.sky.interstellar else ", not in training"): (
+            _measured(config, lists, numbers)
+        )
+        for name, numbers in groups.items()
+    }
+
+
+def _measured(config: Config, lists: RunLists, numbers: Sequence[int]) -> Yardstick:
+    """Measure the searches of some of a run's skies."""
     settings = YardstickSettings(
         match_radius_deg=config.evaluation.match_radius_deg, seed=config.seed
     )
-    count = len(lists.truth)
+    count = len(numbers)
     return measure_searches(
-        {SEARCH_NAMES[search]: frames for search, frames in lists.found.items()},
-        lists.truth,
+        {
+            SEARCH_NAMES[search]: [frames[number] for number in numbers]
+            for search, frames in lists.found.items()
+        },
+        [lists.truth[number] for number in numbers],
         settings,
         oracle=SEARCH_NAMES[ORACLE] if ORACLE in lists.found else None,
-        extended=lists.extended,
+        extended=[lists.extended[number] for number in numbers],
         title=f"{config.name}: {count} simulated test {'sky' if count == 1 else 'skies'}",
     )
 

@@ -10,12 +10,13 @@ import geminga
 from geminga.config import Config
 from geminga.evaluation.summary import RunSummary
 from geminga.evaluation.yardstick_results import Yardstick
-from geminga.evaluation.yardstick_text import leading_rows
+from geminga.evaluation.yardstick_text import leading_rows, rows_by_model
 from geminga.files import read_json
 from geminga.pipeline.assess import SUMMARY
 from geminga.pipeline.runner import STAGE_FILE
 from geminga.pipeline.search import LIKELIHOOD, ORACLE, RANKED, SEARCH_NAMES
-from geminga.pipeline.yardstick import RESULT
+from geminga.pipeline.yardstick import RESULT, read_by_model
+from geminga.sky.emission.interstellar import model_words
 
 Rows = Sequence[Sequence[str]]
 SHOWN = (RANKED, LIKELIHOOD, ORACLE)
@@ -96,6 +97,14 @@ def _figures(root: Path) -> list[str]:
             f"({measured.errors}):",
             _chosen(leading_rows(measured), SHOWN),
         ]
+    by_model = read_by_model(evaluated)
+    if by_model:
+        rows = rows_by_model(by_model)
+        names = {SEARCH_NAMES[search] for search in SHOWN}
+        parts += [
+            "The same skies by their interstellar model, the whole sky at one cut:",
+            table([rows[0], *(row for row in rows[1:] if row[1] in names)]),
+        ]
     if (evaluated / SUMMARY).is_file():
         path = evaluated / SUMMARY
         summary = RunSummary.from_json(read_json(path), str(path))
@@ -150,7 +159,5 @@ def _values(value: Any) -> list[str]:
 
 
 def _names(values: Sequence[str]) -> str:
-    """Return files without their folders; a template names several."""
-    return ", ".join("+".join(
-        "@".join(Path(file).name for file in part.split("@")) for part in value.split("+")
-    ) for value in values)  # fmt: skip
+    """Return files without their folders; one that is given several times is named once."""
+    return ", ".join(dict.fromkeys(model_words(value) for value in values))

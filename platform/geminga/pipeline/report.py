@@ -9,13 +9,13 @@ from typing import Any
 from geminga.evaluation.report import Section, write_report
 from geminga.evaluation.summary import RunSummary
 from geminga.evaluation.yardstick_results import Yardstick
-from geminga.evaluation.yardstick_text import leading_rows, leading_table
+from geminga.evaluation.yardstick_text import leading_rows, leading_table, rows_by_model
 from geminga.files import atomic, read_json
 from geminga.pipeline.assess import FIGURES, SUMMARY
 from geminga.pipeline.classify import catalog_file
 from geminga.pipeline.runner import STAGE_FILE, Context
 from geminga.pipeline.simulate import test_sky_ids
-from geminga.pipeline.yardstick import RESULT
+from geminga.pipeline.yardstick import RESULT, read_by_model
 
 REPORT_STAGE = "report"
 REPORT = "report.html"
@@ -71,6 +71,10 @@ def run_report(context: Context, folder: Path) -> Mapping[str, Any]:
     if measured is not None:
         text = f"Each part of the sky at its own cut. Errors: {measured.errors}."
         sections.append(Section("All searches", text, leading_rows(measured)))
+    by_model = read_by_model(evaluated)
+    if by_model:
+        text = "Test skies by their interstellar model; the whole sky at one cut."
+        sections.append(Section("Interstellar models", text, rows_by_model(by_model)))
     sections.append(Section("Figures", "Errors are binomial.", summary.rows()))
     if summary.extra:
         extra = [[name, f"{value:.3f}"] for name, value in summary.extra.items()]

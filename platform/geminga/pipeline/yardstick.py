@@ -12,11 +12,12 @@ import pandas as pd
 from geminga.errors import InputError
 from geminga.evaluation.figures import save_figure
 from geminga.evaluation.lists import read_detections, read_truth
+from geminga.evaluation.summary import aligned
 from geminga.evaluation.yardstick import YardstickSettings, measure_searches
 from geminga.evaluation.yardstick_figures import yardstick_figures
 from geminga.evaluation.yardstick_results import Yardstick
-from geminga.evaluation.yardstick_text import text_table
-from geminga.files import atomic, write_json
+from geminga.evaluation.yardstick_text import rows_by_model, text_table
+from geminga.files import atomic, read_json, write_json
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ ORACLE = "oracle"
 RESULT = "yardstick.json"
 TABLE = "yardstick.txt"
 METRICS = "metrics.json"
+BY_MODEL = "by_interstellar.json"
+MODEL_TABLE = "by_interstellar.txt"
 
 
 def measure_files(
@@ -92,6 +95,23 @@ def write_yardstick(result: Yardstick, out: Path) -> str:
     for name, figure in yardstick_figures(result).items():
         save_figure(figure, out / "figures" / f"{name}.png")
     return text_table(result, full=False)
+
+
+def write_by_model(results: Mapping[str, Yardstick], out: Path) -> str:
+    """Write what skies with different interstellar models say; return it as a table."""
+    table = "\n".join(aligned(rows_by_model(results)))
+    write_json(out / BY_MODEL, {name: result.to_json() for name, result in results.items()})
+    with atomic(out / MODEL_TABLE) as temporary:
+        temporary.write_text(table + "\n", encoding="utf-8")
+    return table
+
+
+def read_by_model(folder: Path) -> dict[str, Yardstick]:
+    """Return what `write_by_model` wrote into a folder; empty if it wrote nothing."""
+    path = folder / BY_MODEL
+    if not path.is_file():
+        return {}
+    return {n: Yardstick.from_json(tree, str(path)) for n, tree in read_json(path).items()}
 
 
 def _check_numbers(searches: Mapping[str, Sequence[Path]], truth: Sequence[Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import healpy
 import numpy as np
@@ -40,8 +41,7 @@ def draw_interstellar(
     settings = config.sky
     norm = np.ones(len(DIFFUSE_COMPONENTS))
     if sky_id // SKIES_PER_SPLIT == Split.TEST:
-        named = settings.test_interstellar or settings.interstellar[:1]
-        wanted = named[sky_id % SKIES_PER_SPLIT % len(named)]
+        wanted = interstellar_of_test_sky(config, sky_id)
         if wanted not in models:
             raise InputError(
                 "sky.test_interstellar",
@@ -62,6 +62,17 @@ def draw_interstellar(
         norm,
         smooth_field(own, settings.interstellar_distortion, settings.distortion_scale_deg),
     )
+
+
+def interstellar_of_test_sky(config: Config, sky_id: int) -> str:
+    """Return the name of the interstellar model of a test sky."""
+    named = config.sky.test_interstellar or config.sky.interstellar[:1]
+    return named[sky_id % SKIES_PER_SPLIT % len(named)]
+
+
+def model_words(name: str) -> str:
+    """Return a model's name for tables: its files without their folders and exposures."""
+    return "+".join(Path(part.split("@")[0]).name for part in name.split("+"))
 
 
 def smooth_field(rng: np.random.Generator, scatter: float, scale_deg: float) -> Float64:
