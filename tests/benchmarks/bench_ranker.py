@@ -13,8 +13,10 @@ one). Figures are means over trainings (``--trials``) from different starting we
 with fewer skies than all, each training has others.
 
 Fusion: MIUN's output at the candidate in the patch in which it was fitted. MIUN has seen the
-training skies (in other draws of their photons), so the last rows train on the other validation
-skies instead, with and without its output: a gain there that is missing above is not used rightly.
+training skies (in other draws of their photons) and may answer more surely there, so two rows train
+on the other validation skies instead (twice the epochs), one with and one without its output: a gain
+there that is missing above is MIUN's training skies' doing. A third takes the score of MIUN's
+candidate within 0.3 deg, which the run has for validation skies: fusion without applying MIUN.
 
 A finished row is a JSON file in the folder; a second start goes on, and takes rows anew whose
 settings or run changed. MLflow's store is ``mlflow.db`` there, one run per row.
@@ -35,7 +37,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from ranker_levers import FUSED, LATITUDE, PURITIES, Row, markdown, metrics, plan
+from ranker_levers import FUSED, LATITUDE, LISTED, PURITIES, Row, markdown, metrics, plan
+from scipy.spatial import cKDTree
 from scipy.special import logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -50,7 +53,7 @@ from geminga.evaluation.summary import slug
 from geminga.evaluation.working_points import LATITUDES
 from geminga.evaluation.yardstick import YardstickSettings, measure_searches
 from geminga.files import atomic, read_json, read_parquet, write_json, write_parquet
-from geminga.geometry import pixel_to_plane, plane_to_pixel
+from geminga.geometry import pixel_to_plane, plane_to_pixel, unit_vectors
 from geminga.localisation.features import feature_names, source_features
 from geminga.localisation.scores import disk_area, disk_kernel_scores, score_at
 from geminga.networks.build import build_ranker
@@ -58,7 +61,14 @@ from geminga.networks.losses import build_loss
 from geminga.networks.ranker import calibrated, real_logits
 from geminga.patches.store import group_sizes, read_group
 from geminga.pipeline.runner import STAGE_FILE, Context, run_folder
-from geminga.pipeline.search import LIKELIHOOD, RANKED, candidate_file, extended_of, truth_of
+from geminga.pipeline.search import (
+    LIKELIHOOD,
+    MIUN,
+    RANKED,
+    candidate_file,
+    extended_of,
+    truth_of,
+)
 from geminga.pipeline.simulate import sky_ids
 from geminga.seeds import Split
 from geminga.tracking import Tracker
@@ -98,6 +108,9 @@ class Skies:
             source_features(found, channels), columns=list(feature_names(channels))
         )
         table[LATITUDE] = np.abs(found["lat_deg"].to_numpy())
+        listed = candidate_file(self.context.folder("search_training"), MIUN, sky)
+        if listed.is_file():
+            table[LISTED] = listed_score(found, read_parquet(listed))
         if self.fused:
             path = self.out / "miun" / f"{self.key}_{sky:07d}.parquet"
             if not path.exists():
@@ -111,16 +124,34 @@ class Skies:
         """Write the labelled rows of the skies, those on extended sources left out."""
         radius = self.context.config.evaluation.match_radius_deg
         for sky in sky_ids(self.context.config, *splits):
-            found = self.candidates(sky)
-            true = matched(found, truth_of(self.context, sky), radius)
-            counted = ~masked(found, true, extended_of(self.context, sky), radius)
+            if sky in self.rows:
+                continue
+            found, (truth, extended) = self.candidates(sky), self.truth(sky)
+            true = matched(found, truth, radius)
+            counted = ~masked(found, true, extended, radius)
             table = self.features(sky).assign(**{TARGET: true.astype(np.float32)})
             self.rows[sky] = self.out / "rows" / f"{self.tag}_{sky:07d}.parquet"
             write_parquet(self.rows[sky], table[counted].reset_index(drop=True))
 
+    @lru_cache  # noqa: B019
+    def truth(self, sky: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the true sources inside the patches, and the extended sources."""
+        return truth_of(self.context, sky), extended_of(self.context, sky)
+
     def of(self, split: Split) -> list[int]:
         """Return the numbers of the skies of a set."""
         return sky_ids(self.context.config, split)
+
+
+def listed_score(found: pd.DataFrame, listed: pd.DataFrame) -> Float64:
+    """Return ln(1 + score) of the best candidate of MIUN near each candidate; 0 without one."""
+    mine, theirs = (
+        unit_vectors(t["lon_deg"].to_numpy(), t["lat_deg"].to_numpy()) for t in (found, listed)
+    )
+    chord = 2.0 * np.sin(np.radians(FUSED_WITHIN_DEG) / 2.0)
+    score = listed["score"].to_numpy(np.float64)
+    near = cKDTree(theirs).query_ball_point(mine, chord) if len(theirs) else [[]] * len(mine)
+    return np.log1p([score[rows].max(initial=0.0) for rows in near])
 
 
 def miun_at(context: Context, sky: int, found: pd.DataFrame) -> pd.DataFrame:
@@ -160,6 +191,17 @@ class Bench:
     def config(self) -> Config:
         """The configuration of the run."""
         return self.skies.context.config
+
+    def key(self, row: Row) -> str:
+        """Return what the figures of a row depend on."""
+        parts: list[Any] = [asdict(row), self.epochs, self.trials, self.skies.key]
+        parts.append(self.config.ranker_training.model_dump(mode="json"))
+        parts.append(self.config.ranker.model_dump(mode="json"))
+        if row.method == "own":
+            parts.append(read_json(self.skies.context.folder("ranker") / STAGE_FILE)["key"])
+        if row.source in ("other", "both") and self.other is not None:
+            parts.append(self.other.key)
+        return digest(parts)
 
     def training_files(self, row: Row, trial: int, sky: int) -> tuple[Path, ...]:
         """Return the rows to learn from for a validation sky."""
@@ -226,14 +268,13 @@ class Bench:
 
     def measured(self, frame: pd.DataFrame, sky: int) -> list[float]:
         """Return completeness at the purities, then the expected calibration error."""
-        context = self.skies.context
         settings = YardstickSettings(
             match_radius_deg=self.config.evaluation.match_radius_deg,
             purities=PURITIES,
             latitudes=LATITUDES[:1],
             resamples=0,
         )
-        truth, extended = truth_of(context, sky), extended_of(context, sky)
+        truth, extended = self.skies.truth(sky)
         result = measure_searches({"ranked": [frame]}, [truth], settings, extended=[extended])
         figures = result.searches["ranked"]
         whole = figures.parts[LATITUDES[0].name].at_purity
@@ -265,7 +306,7 @@ def needed(fused: bool) -> tuple[str, ...]:
 
 
 def opened(
-    path: Path, overrides: list[str], out: Path, tag: str, tracker: Tracker, fused: bool
+    path: Path, overrides: list[str], out: Path, tracker: Tracker, fused: bool, tag: str = "own"
 ) -> Skies:
     """Return the skies of a run, refused unless its stages are finished with these settings."""
     config = load_config(path, overrides)
@@ -277,7 +318,7 @@ def opened(
     for key in ("seed", "bands", "sky", "sets", "patches", "likelihood", "miun"):
         if made.get(key) != tree[key]:
             raise InputError(str(root), f"was made with another {key}", "name its configuration")
-    return Skies(Context(config, root, tracker), out, tag, fused)
+    return Skies(Context(config, root, tracker), out, f"{tag}_fused" if fused else tag, fused)
 
 
 def say(line: str) -> None:
@@ -293,27 +334,25 @@ def run(options: argparse.Namespace) -> None:
     tracked = config.model_copy(update={"run": config.run.model_copy(update=place)})
     out.mkdir(parents=True, exist_ok=True)
     with Tracker.open(tracked, out) as tracker:
-        skies = opened(options.config, options.set, out, "own", tracker, fused)
+        told = [False, True] if fused else [False]
+        skies = [opened(options.config, options.set, out, tracker, f) for f in told]
         other = None
         if options.other_config is not None:
-            other = opened(options.other_config, options.other_set, out, "other", tracker, False)
+            other = opened(options.other_config, options.other_set, out, tracker, False, "other")
             if other.context.config.channels != config.channels:
                 raise InputError(str(options.other_config), "has other channels", "name another")
-        own = (skies.context.folder("ranker") / STAGE_FILE).is_file()
-        rows = plan(config, fused, own, other is not None)
-        skies.prepare(Split.TRAIN, Split.VALID)
-        if other is not None:
             other.prepare(Split.TRAIN)
-        bench = Bench(skies, other, options.epochs, options.trials)
-        shared = [options.epochs, options.trials, skies.key, other.key if other else ""]
-        shared.append(config.ranker_training.model_dump(mode="json"))
+        own = (skies[0].context.folder("ranker") / STAGE_FILE).is_file()
+        rows = plan(config, fused, own, other is not None)
         results: dict[str, dict[str, Any]] = {}
         for row in rows:
-            key, path = digest([asdict(row), shared]), out / "results" / f"{slug(row.name)}.json"
+            bench = Bench(skies[row.fused], other, options.epochs, options.trials)
+            key, path = bench.key(row), out / "results" / f"{slug(row.name)}.json"
             found = read_json(path) if path.is_file() else {}
             if found.get("key") == key:
                 results[row.name] = found
             elif any(word in row.name for word in options.only or [""]):
+                bench.skies.prepare(Split.TRAIN, Split.VALID)
                 found = {"key": key, "row": asdict(row), **bench.run(row)}
                 with tracker.stage(row.name):
                     tracker.metrics(metrics(found))
@@ -321,7 +360,7 @@ def run(options: argparse.Namespace) -> None:
                 write_json(path, found)
                 results[row.name] = found
                 say(f"{row.name}: {metrics(found)['completeness_at_0.9']:.4f} at 0.9")
-        table = markdown(rows, results, skies.of(Split.VALID))
+        table = markdown(rows, results, skies[0].of(Split.VALID))
         with atomic(out / "table.md") as temporary:
             temporary.write_text(f"{table}\n", encoding="utf-8")
         say(table)

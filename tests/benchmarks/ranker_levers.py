@@ -16,6 +16,7 @@ from geminga.localisation.features import feature_names
 PURITIES = (0.8, 0.9, 0.95)
 LATITUDE = "abs_lat_deg"
 FUSED = ("miun_at", "miun_highest", "miun_disk")
+LISTED = "miun_listed"
 KEPT = "kept: all features of the package"
 KEPT_THERE = "kept, trained on the other validation skies"
 FIT = ("index", "index_error", "log_s1", "relative_s1_error", "log_position_error", "goodness")
@@ -39,6 +40,11 @@ class Row:
     wider: int = 1
     deeper: int = 1
     base: str = KEPT
+
+    @property
+    def fused(self) -> bool:
+        """Whether MIUN's output is among the features."""
+        return any(name in FUSED for name in self.features)
 
 
 def plan(config: Config, fused: bool, own: bool, other: bool) -> list[Row]:
@@ -65,13 +71,6 @@ def plan(config: Config, fused: bool, own: bool, other: bool) -> list[Row]:
     # The nearest stronger source, and whatever the package was given since.
     rows += [Row(KEPT, kept), Row("and latitude", (*kept, LATITUDE))]
     rows += [Row("the run's own ranker (its epoch chosen on these skies)", kept, "own")] * own
-    if fused:
-        rows += [
-            Row("kept and MIUN at the position", (*kept, FUSED[0])),
-            Row("and MIUN's highest within 0.3 deg", (*kept, *FUSED[:2])),
-            Row("and MIUN in the disk kernel", (*kept, *FUSED)),
-            Row("MIUN (all three) and TS", ("sqrt_ts", *FUSED)),
-        ]
     rows.append(Row("gradient boosting, kept features", kept, "boosting"))
     every = config.sets.train
     rows += [Row(f"training skies: {n} of {every}", kept, skies=n) for n in (1, 2, 4) if n < every]
@@ -82,10 +81,19 @@ def plan(config: Config, fused: bool, own: bool, other: bool) -> list[Row]:
         rows.append(Row("trained on the skies of the other run", kept, source="other"))
         rows.append(Row("trained on the skies of both runs", kept, source="both"))
     if config.sets.validation > 1:
-        rows.append(Row(KEPT_THERE, kept, source="valid", longer=every))
-        if fused:
-            name = "kept and MIUN (all three), trained there"
-            rows.append(Row(name, (*kept, *FUSED), source="valid", longer=every, base=KEPT_THERE))
+        rows.append(Row(KEPT_THERE, kept, source="valid", longer=2))
+        name = "kept and the score of MIUN's own candidate, trained on the other validation skies"
+        rows.append(Row(name, (*kept, LISTED), source="valid", longer=2, base=KEPT_THERE))
+    if fused:
+        rows += [
+            Row("kept and MIUN at the position", (*kept, FUSED[0])),
+            Row("and MIUN's highest within 0.3 deg", (*kept, *FUSED[:2])),
+            Row("and MIUN in the disk kernel", (*kept, *FUSED)),
+            Row("MIUN (all three) and TS", ("sqrt_ts", *FUSED)),
+        ]
+        if config.sets.validation > 1:
+            name = "kept and MIUN (all three), trained on the other validation skies"
+            rows.append(Row(name, (*kept, *FUSED), source="valid", longer=2, base=KEPT_THERE))
     return rows
 
 
