@@ -42,6 +42,18 @@ def test_groups_come_back_as_they_were(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["patches.parquet"]
 
 
+def test_parts_of_photons_keep_every_bit(tmp_path: Path) -> None:
+    path = tmp_path / "patches.parquet"
+    image = np.random.default_rng(1).uniform(0.0, 3.0, (5, 8, 8)).astype(np.float32)
+    group = {"patch_id": np.arange(5), "image_0": image}
+    write_records(path, [group], parts=True)
+    back = read_group(path, 0)["image_0"]
+    assert back.dtype == np.float32
+    np.testing.assert_array_equal(back, image)
+    with pytest.raises(ValueError, match="not rounded"):
+        write_records(path, [group])
+
+
 def test_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
     path = tmp_path / "patches.parquet"
     write_records(path, [records(5)])

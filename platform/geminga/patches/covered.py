@@ -16,8 +16,10 @@ from geminga.config import Config
 from geminga.patches.grid import PatchGrid
 from geminga.patches.project import bin_photons
 from geminga.patches.records import image_columns
+from geminga.patches.spread import bin_pixel_counts
 from geminga.sky.coverage import Coverage
 from geminga.sky.photons import Photons
+from geminga.sky.pixel_counts import PixelCounts
 
 PATCHES_PER_GROUP = 8
 """Patches of a row group: small pieces keep all cores busy to the end and tell the time left."""
@@ -58,13 +60,20 @@ def outside_masks(coverage: Coverage, frames: Float64, size_deg: float, pixels: 
 
 
 def covered_records(
-    photons: Photons, coverage: Coverage, grid: PatchGrid, ids: Int64, config: Config, sky_id: int
+    photons: Photons | PixelCounts,
+    coverage: Coverage,
+    grid: PatchGrid,
+    ids: Int64,
+    config: Config,
+    sky_id: int,
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield groups of records of some patches: counts and, if need be, the pixels without data.
 
     Parameters
     ----------
-    photons : Photons
+    photons : Photons or PixelCounts
+        Photons are counted, those of pixels are spread over them: images of unsigned integers, or
+        of float32.
     coverage : Coverage
         Of all of the sky, it leaves out the columns of `outside_columns`.
     grid : PatchGrid
@@ -76,7 +85,12 @@ def covered_records(
     images, masks = image_columns(config.channels), outside_columns(config.channels)
     for first in range(0, len(ids), _AT_ONCE):
         part = ids[first : first + _AT_ONCE]
-        counts = bin_photons(photons, grid.frames[part], grid.size_deg, config.channels)
+        where = grid.frames[part], grid.size_deg, config.channels
+        counts: Sequence[NDArray[Any]]
+        if isinstance(photons, PixelCounts):
+            counts = bin_pixel_counts(photons, *where)
+        else:
+            counts = bin_photons(photons, *where)
         for start in range(0, len(part), PATCHES_PER_GROUP):
             group = part[start : start + PATCHES_PER_GROUP]
             frames = grid.frames[group]

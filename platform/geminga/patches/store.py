@@ -10,9 +10,9 @@ type and shape the bytes have, and how images were coded:
 ``counts``
     the smallest unsigned integers that hold the photon counts,
 ``plain``
-    the array as it is.
+    the array as it is, as counts of parts of photons are (float32).
 
-Both kinds of image are read as float32, and what is read has every bit of what was written. The
+All kinds of image are read as float32, and what is read has every bit of what was written. The
 bytes depend on the records alone.
 """
 
@@ -43,7 +43,7 @@ _LEVEL = 3
 _KEY = b"geminga"
 
 
-def write_records(path: Path, groups: Iterable[Records]) -> int:
+def write_records(path: Path, groups: Iterable[Records], parts: bool = False) -> int:
     """Write patch records, one row group for each mapping; return the number of records.
 
     Parameters
@@ -53,6 +53,8 @@ def write_records(path: Path, groups: Iterable[Records]) -> int:
     groups : iterable of mappings
         Column name to array with the record on the first axis. Images are float32 expected
         counts rounded by `geminga.patches.quantise.quantised`, or unsigned integers.
+    parts : bool
+        Images of float32 are counts of parts of photons, which are not rounded.
 
     Raises
     ------
@@ -64,7 +66,7 @@ def write_records(path: Path, groups: Iterable[Records]) -> int:
         writer: Any = None
         try:
             for group in groups:
-                table = _to_arrow(group)
+                table = _to_arrow(group, parts)
                 if writer is None:
                     writer = pq.ParquetWriter(
                         temporary,
@@ -135,14 +137,14 @@ def _check_format(path: Path, metadata: Mapping[bytes, bytes] | None) -> None:
         )
 
 
-def _to_arrow(records: Records) -> Any:
+def _to_arrow(records: Records, parts: bool) -> Any:
     fields, arrays = [], []
     for name, values in records.items():
         if values.ndim == 1:
             arrays.append(pa.array(values))
             fields.append(pa.field(name, arrays[-1].type))
             continue
-        codec = _codec(name, values)
+        codec = _codec(name, values, parts)
         data = pack(values) if codec == "expected" else _planes(values)
         kind = pa.binary(data.shape[1])
         buffers = [None, pa.py_buffer(data)]
@@ -152,13 +154,13 @@ def _to_arrow(records: Records) -> Any:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, {"format": FORMAT}))
 
 
-def _codec(name: str, values: NDArray[Any]) -> str:
+def _codec(name: str, values: NDArray[Any], parts: bool) -> str:
     if not name.startswith(IMAGE_PREFIX):
         return "plain"
     if np.issubdtype(values.dtype, np.unsignedinteger):
         return "counts"
     if values.dtype == np.float32 and values.ndim == 3:
-        return "expected"
+        return "plain" if parts else "expected"
     raise ValueError(f"column {name} has images {values.dtype} {values.shape}")
 
 
