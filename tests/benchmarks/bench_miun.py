@@ -207,8 +207,11 @@ class Bench:
         maps = variant.respond(trained.model, trained.config, self.material, trained.valid)
         found = detect(maps, trained.config, self.material, variant.peaks)
         seconds = time.perf_counter() - start
+        lists = {name: found}
+        if name != "base" and self.finished("base") is not None:
+            lists["base"] = read_parquet(self.out / "base.parquet")
         metrics = {
-            **figures({name: found}, self.material.truth)[name],
+            **figures(lists, self.material.truth)[name],
             "validation_loss": trained.loss,
             "search_seconds": seconds,
         }
@@ -358,7 +361,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="results and MLflow store")
     parser.add_argument("--variants", default=",".join(VARIANTS), help="which; default all")
     parser.add_argument("--skies", type=int, default=4, help="training skies")
-    parser.add_argument("--patches-per-sky", type=int, default=384)
+    parser.add_argument("--patches-per-sky", type=int, default=256)
     parser.add_argument("--valid-patches", type=int, default=384, help="768 is the whole sky")
     parser.add_argument("--epochs", type=int, help="default: the configuration's")
     parser.add_argument("--width", type=int, help="default: the configuration's")
@@ -374,9 +377,12 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
     open_store(arguments.out)
-    bench = Bench(arguments)
-    bench.run(names)
-    print(table(bench, names))
+    try:
+        bench = Bench(arguments)
+        bench.run(names)
+        print(table(bench, names))
+    except InputError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

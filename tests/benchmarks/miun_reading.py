@@ -97,7 +97,8 @@ def second_grid(material: Material) -> PatchGrid:
     grid = material.grid
     nside = healpy.npix2nside(len(material.whole))
     corner = healpy.boundaries(nside, np.arange(len(grid)), step=1)[:, :, 0]
-    lon, lat = healpy.vec2ang(corner, lonlat=True)
+    # The pixels about the pole share theirs.
+    lon, lat = healpy.vec2ang(np.unique(corner.round(12), axis=0), lonlat=True)
     frames = np.ascontiguousarray(tangent_frames(lon, lat) @ grid.rotation.T)
     return PatchGrid(frames, grid.size_deg, grid.rotation)
 
