@@ -34,6 +34,7 @@ from geminga.pipeline.detect import Request, detect
 from geminga.sky.coverage import Coverage
 from geminga.sky.formats.healpix import read_counts
 from geminga.sky.photons import Photons
+from geminga.sky.pixel_counts import PixelCounts
 from geminga.tables import CANDIDATES
 
 
@@ -143,6 +144,40 @@ def test_binning_in_another_frame_moves_no_source_by_a_hundredth(
     assert moved.max() < (0.02 if nside == 1024 else 0.01)
 
 
+def test_maps_in_either_frame_and_the_events_have_the_same_sources(
+    files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Photons are spread over their pixels: half a pixel of nside 2048 is 0.014 deg."""
+    events = run(files, tmp_path / "a", "--events", str(write_events(tmp_path / "events.fits")))
+    found = []
+    for galactic in (True, False):
+        path = write_partial(tmp_path / f"{galactic}.fits", 2048, galactic)
+        found.append(places(run(files, tmp_path / str(galactic), "--counts", str(path))))
+    assert separation_deg(*found).max() < 0.01
+    assert separation_deg(found[0], places(events)).max() < 0.01
+    assert "positions are limited" not in caplog.text
+
+
+def test_pixels_that_limit_positions_are_said(
+    files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_partial(tmp_path / "counts.fits", 1024)
+
+    def search(
+        photons: Photons | PixelCounts, coverage: Coverage, config: Config, folder: Path
+    ) -> pd.DataFrame:
+        assert isinstance(photons, PixelCounts)
+        return CANDIDATES.empty()
+
+    request = Request(
+        (path,), (), (str(files / "exposure.fits"),), tmp_path / "out", str(files / "small")
+    )
+    detect(request, search)
+    (line,) = [m for m in caplog.messages if "positions are limited" in m]
+    assert f"pixels of {path} CHANNEL2 (nside 1024, 0.057 deg)" in line
+    assert "0.017 / sqrt(n): use FT1 events, or nside 2048 or more, for 0.01 deg" in line
+
+
 def test_zero_and_unseen_outside_a_region_are_not_data(
     files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,7 +200,9 @@ def test_files_of_a_circle_say_so(kind: str, files: Path, tmp_path: Path) -> Non
     dss = [circle if cut[0].startswith("POS") else cut for cut in DSS]
     seen: list[Coverage] = []
 
-    def search(photons: Photons, coverage: Coverage, config: Config, folder: Path) -> pd.DataFrame:
+    def search(
+        photons: Photons | PixelCounts, coverage: Coverage, config: Config, folder: Path
+    ) -> pd.DataFrame:
         seen.append(coverage)
         assert (folder / "config.yaml").is_file()
         return CANDIDATES.empty()

@@ -88,6 +88,8 @@ def multiply_core(
     largest = factor.max() if factor.size else 0.0
     base = np.empty(width)
     power = np.empty(width)
+    mantissa = np.empty(width)
+    base_bits, mantissa_bits = base.view(np.int64), mantissa.view(np.int64)
     for row in range(n):
         for column in range(n):
             photons = counts[row, column]
@@ -110,7 +112,22 @@ def multiply_core(
                     for q in range(width):
                         base[q] = 1.0 + inverse * factor[d, q]
                     if whole == 0:
-                        add_logarithm(base, photons, total[y, x])
+                        # `add_logarithm`, without its memory and its slice.
+                        for q in range(width):
+                            mantissa_bits[q] = (base_bits[q] & _MANTISSA) | _ONE_BITS
+                        for q in range(width):
+                            exponent = np.float64((base_bits[q] >> 52) - 1023)
+                            z = (mantissa[q] - 1.4142135623730951) / (
+                                mantissa[q] + 1.4142135623730951
+                            )
+                            z2 = z * z
+                            series = z * (
+                                2.0
+                                + z2 * (0.6666666666666666 + z2 * (0.4 + z2 * 0.2857142857142857))
+                            )
+                            total[y, x, q] += photons * (
+                                (exponent + 0.5) * 0.6931471805599453 + series
+                            )
                         continue
                     for q in range(width):
                         power[q] = base[q] if whole % 2 == 1 else 1.0

@@ -35,10 +35,10 @@ UNSEEN_COUNTS = 1e6
 there changes the likelihood. From this background up maps leave a pixel out."""
 HOLE = 0.02
 """Backgrounds below this part of the median of a channel's counted pixels are raised to it."""
-_PAIR_NS, _PRODUCT_NS = 6.0, 0.5
+_PAIR_NS, _PRODUCT_NS, _LOGARITHM_NS = 6.0, 0.5, 2.5
 _FORWARD_NS, _BACKWARD_NS = 65.0, 10.0
 """Costs that decide how a channel is summed: a photon's pixel of a core, and each factor of its
-products; a pixel of a channel's transforms, and of its spectra for one phase and template. Both
+products, or of its logarithms where counts are no whole numbers; a pixel of a channel's transforms, and of its spectra for one phase and template. Both
 ways give the same TS to the accuracy of the polynomial."""
 
 
@@ -212,7 +212,9 @@ def _one_grid(
         behind, floor = _without_holes(background[c], seen)
         splits = plan.splits(c, TAIL_LIMIT * floor / most)
         left = plan.kernels[c].shape[-1] ** 2 - len(splits[0].dy)
-        saved = photons * left * phases**2 * (_PAIR_NS + templates * steps * _PRODUCT_NS)
+        broken = int(np.count_nonzero(counts[c] % 1.0))
+        each = photons * _PRODUCT_NS + broken * (_LOGARITHM_NS - _PRODUCT_NS)
+        saved = left * phases**2 * (photons * _PAIR_NS + templates * steps * each)
         if saved < layout.size**2 * (_FORWARD_NS + phases**2 * templates * _BACKWARD_NS):
             splits = plan.splits(c, 0.0)
         parts = _tail_spectra(

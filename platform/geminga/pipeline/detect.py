@@ -33,11 +33,12 @@ from geminga.pipeline.surroundings import surroundings
 from geminga.response.cube_choice import CubeSummary, summarise_cube
 from geminga.sky.coverage import Coverage
 from geminga.sky.photons import Photons
+from geminga.sky.pixel_counts import PixelCounts
 from geminga.tables import CANDIDATES
 
 _LOG = logging.getLogger(__name__)
 
-Search = Callable[[Photons, Coverage, Config, Path], pd.DataFrame]
+Search = Callable[[Photons | PixelCounts, Coverage, Config, Path], pd.DataFrame]
 """From photons, the part of the sky they cover, settings and a model's folder to CANDIDATES.
 
 Further columns may follow; ``attrs[NOTES]`` of the table, if there, goes to the provenance."""
@@ -193,7 +194,7 @@ def _provenance(
     patches: Mapping[str, int],
 ) -> dict[str, Any]:
     config = inputs.config
-    counted = np.bincount(inputs.photons.channel, minlength=len(config.channels))
+    counted = inputs.photons.per_channel(len(config.channels))
     return {
         "geminga": geminga.__version__,
         "model": {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import healpy as hp
 import numpy as np
 
 from geminga.arrays import Int64
@@ -37,12 +39,15 @@ from geminga.sky.formats.fits_input import (
     unit_factor,
 )
 from geminga.sky.formats.ft1 import read_events
-from geminga.sky.formats.healpix import bins_of_channels, photons_of_bins
+from geminga.sky.formats.healpix import bins_of_channels, counts_of_bins
 from geminga.sky.formats.healpix_file import EnergyBin, summarise_map, time_span
 from geminga.sky.formats.selection import Selection, read_selection
 from geminga.sky.photons import Photons
+from geminga.sky.pixel_counts import PixelCounts
 
 _LOG = logging.getLogger(__name__)
+POSITIONS_DEG = 0.01
+"""Pixels in which a photon's place is known no better than this along each axis are warned of."""
 _CIRCLE = re.compile(r"CIRCLE\(([^,]+),([^,]+),([^,)]+)\)", re.IGNORECASE)
 
 
@@ -52,7 +57,7 @@ class Inputs:
 
     Attributes
     ----------
-    photons : Photons
+    photons : Photons, or PixelCounts of maps
     coverage : Coverage
         The part of the sky they are of.
     config : Config
@@ -60,7 +65,7 @@ class Inputs:
     response : Response
     """
 
-    photons: Photons
+    photons: Photons | PixelCounts
     coverage: Coverage
     config: Config
     response: Response
@@ -189,6 +194,7 @@ def read_inputs(config: Config, model: Model, files: Sequence[PhotonFile]) -> In
     response = response_of(config.model_dump_json())  # which the search uses again
     bit = class_bit(config.response.irf)
     paths = [file.path for file in files]
+    photons: Photons | PixelCounts
     names = tuple(str(path) for path in paths)
     if files[0].bins:
         told = all(file.class_bit is not None for file in files)
@@ -199,7 +205,8 @@ def read_inputs(config: Config, model: Model, files: Sequence[PhotonFile]) -> In
             for name, mine in files_of_entries(model, files).items()
         }
         bins = bins_of_channels(grouped, reading)
-        photons, coverage = photons_of_bins(bins, paths, config), _of_maps(bins)
+        photons, coverage = counts_of_bins(bins, paths, config), _of_maps(bins)
+        _say_pixels(bins, config, response)
         # gtbin makes maps of the whole sky from events of a region, zero outside.
         for region in {file.region: file for file in files}.values():
             coverage = coverage & _of_regions([region])
@@ -219,6 +226,32 @@ def read_inputs(config: Config, model: Model, files: Sequence[PhotonFile]) -> In
         )
     coverage = seen
     return Inputs(photons, coverage, config, response)
+
+
+def _say_pixels(bins: Sequence[Sequence[EnergyBin]], config: Config, response: Response) -> None:
+    """Warn if the pixels of the channel with the narrowest PSF limit positions."""
+    index, _ = config.likelihood.fit_index_prior
+    psf = response.psf
+    radii = [psf.radius_of_containment(c, index, 0.68) for c in range(len(config.channels))]
+    finest = int(np.argmin(radii))
+    coarsest = min(bins[finest], key=lambda part: part.nside)
+    pixel = math.degrees(hp.nside2resol(coarsest.nside))
+    rms = pixel / math.sqrt(12.0)
+    if rms <= POSITIONS_DEG:
+        return
+    enough = 1 << math.ceil(math.log2(coarsest.nside * rms / POSITIONS_DEG))
+    _LOG.warning(
+        "positions are limited by the pixels of %s (nside %d, %.3f deg): the place of a photon is "
+        "known to %.3f deg along each axis, that of n photons to %.3f / sqrt(n): use FT1 events, "
+        "or nside %d or more, for %g deg",
+        coarsest.where,
+        coarsest.nside,
+        pixel,
+        rms,
+        rms,
+        enough,
+        POSITIONS_DEG,
+    )
 
 
 def _of_maps(bins: Sequence[Sequence[EnergyBin]]) -> Coverage:

@@ -24,6 +24,7 @@ from geminga.seeds import Split, sky_id
 from geminga.sky.coverage import Coverage
 from geminga.sky.emission.diffuse import diffuse_counts, reference_config
 from geminga.sky.photons import Photons
+from geminga.sky.pixel_counts import PixelCounts
 from geminga.tables import patch_sources
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ FEW_PATCHES = 32
 
 
 def search_by_likelihood(
-    photons: Photons,
+    photons: Photons | PixelCounts,
     coverage: Coverage,
     config: Config,
     model_folder: Path,
@@ -54,7 +55,7 @@ def search_by_likelihood(
 
     Parameters
     ----------
-    photons : Photons
+    photons : Photons or PixelCounts
     coverage : Coverage
         Patches without any of it are skipped, pixels outside say nothing, and sources there are
         dropped.
@@ -145,7 +146,12 @@ def _cut_of(rank: RankedBy, model_folder: Path) -> float:
 
 
 def _sources(
-    photons: Photons, coverage: Coverage, config: Config, grid: PatchGrid, used: Int64, sky: int
+    photons: Photons | PixelCounts,
+    coverage: Coverage,
+    config: Config,
+    grid: PatchGrid,
+    used: Int64,
+    sky: int,
 ) -> tuple[pd.DataFrame, str]:
     """Return `patch_sources` of the sky, every source once, and the reference model's origin."""
     if not len(used):
@@ -161,7 +167,9 @@ def _sources(
         del reference  # the workers map the file
         _LOG.info("photons into %d patches ...", len(used))
         write_records(
-            patch_file(folder, sky), covered_records(photons, coverage, grid, used, config, sky)
+            patch_file(folder, sky),
+            covered_records(photons, coverage, grid, used, config, sky),
+            parts=isinstance(photons, PixelCounts),
         )
         try:
             lists = likelihood_search(

@@ -19,6 +19,7 @@ from geminga.response import Response
 from geminga.response.exposure import Exposure
 from geminga.sky.formats.fits_input import equatorial_from_galactic, galactic_from_equatorial
 from geminga.sky.photons import Photons
+from geminga.sky.pixel_counts import PixelCounts
 
 NSIDE = 512
 """Resolution of the map of cells."""
@@ -190,7 +191,7 @@ def _exposed(exposure: Exposure) -> Bool:
     return np.asarray(np.all(maps > _LEAST_EXPOSURE * maps.max(axis=1, keepdims=True), axis=0))
 
 
-def photons_covered(photons: Photons, known: Coverage) -> Coverage:
+def photons_covered(photons: Photons | PixelCounts, known: Coverage) -> Coverage:
     """Return a coverage less cells without photons where others of their size have many.
 
     An event list cut to a region need not say so, nor a map that is zero outside. The cells are
@@ -199,11 +200,7 @@ def photons_covered(photons: Photons, known: Coverage) -> Coverage:
     the border of `known` stay as they are, and so does all of it if photons are too few to tell.
     """
     finest = _EMPTY_ORDERS[0]
-    counts = np.zeros(12 << 2 * finest, dtype=np.int64)
-    for start in range(0, len(photons), _CHUNK):
-        vectors = photons.xyz[start : start + _CHUNK].astype(np.float64)
-        cell = hp.vec2pix(1 << finest, *vectors.T, nest=True)
-        counts += np.bincount(cell, minlength=len(counts))
+    counts = _in_cells(photons, finest)
     for order in _EMPTY_ORDERS:
         here = counts.reshape(12 << 2 * order, -1).sum(axis=1)
         filled = here > 0
@@ -214,6 +211,18 @@ def photons_covered(photons: Photons, known: Coverage) -> Coverage:
             empty = ~filled & cells.all(axis=1)
             return Coverage((cells & ~empty[:, None]).reshape(-1))
     return known
+
+
+def _in_cells(photons: Photons | PixelCounts, order: int) -> Float64:
+    """Return the photons in Galactic NESTED cells, (12 * 4**order,)."""
+    if isinstance(photons, PixelCounts):
+        return photons.in_cells(order)
+    counts = np.zeros(12 << 2 * order)
+    for start in range(0, len(photons), _CHUNK):
+        vectors = photons.xyz[start : start + _CHUNK].astype(np.float64)
+        cell = hp.vec2pix(1 << order, *vectors.T, nest=True)
+        counts += np.bincount(cell, minlength=len(counts))
+    return counts
 
 
 def _cell_centres() -> Iterator[tuple[slice, Float64]]:

@@ -80,6 +80,10 @@ class Photons:
         """Return the photons of a mask (n,) or of row numbers."""
         return Photons(self.xyz[mask], self.channel[mask], self.year[mask], dict(self.origin))
 
+    def per_channel(self, channels: int) -> Int64:
+        """Return the number of photons of each of `channels` channels, (channels,)."""
+        return np.bincount(self.channel, minlength=channels)
+
     def lon_lat(self) -> tuple[Float64, Float64]:
         """Return Galactic longitudes (0 to 360) and latitudes in degrees, each (n,)."""
         return lon_lat(self.xyz.astype(np.float64))

@@ -19,6 +19,7 @@ from geminga.sky.formats.fits_input import galactic_from_equatorial
 from geminga.sky.formats.healpix_file import FINEST_ORDER, EnergyBin, read_bins
 from geminga.sky.photons import NSIDE as PHOTON_NSIDE
 from geminga.sky.photons import Photons, check_number, photon_keys, photons_from_keys
+from geminga.sky.pixel_counts import MapPart, PixelCounts
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 20
@@ -110,6 +111,31 @@ def photons_of_bins(
     return photons
 
 
+def counts_of_bins(
+    bins: Sequence[Sequence[EnergyBin]], files: Sequence[Path], config: Config
+) -> PixelCounts:
+    """Return the photons of the energy bins of each channel, left in the pixels of their maps.
+
+    Errors as `photons_of_bins`.
+    """
+    names = ", ".join(path.name for path in files)
+    parts = []
+    for index, channel in enumerate(config.channels):
+        for part in bins[index]:
+            _say_if_coarse(part, channel)
+            parts.append(MapPart(index, part.nside, part.galactic, part.pixels, part.counts))
+    origin = {
+        "kind": "HEALPix counts",
+        "files": names,
+        "event_types": ", ".join(config.response.event_types),
+        "places": "spread evenly over their pixels",
+    }
+    counts = PixelCounts(tuple(parts), origin)
+    check_number(len(counts), names)
+    _LOG.info("%d photons read from %d counts map(s)", len(counts), len(files))
+    return counts
+
+
 def bins_of_channels(
     paths: Sequence[Path] | Mapping[str, Sequence[Path]], config: Config
 ) -> tuple[list[EnergyBin], ...]:
@@ -156,10 +182,7 @@ def _files_of_entries(
     return {entry: paths[name] for entry, name in zip(entries, names, strict=True)}
 
 
-def _fill_keys(
-    keys: Int64, energy_bin: EnergyBin, index: int, channel: Channel, config: Config
-) -> None:
-    """Set the keys (n,) of the photons of an energy bin, placed at random in their pixels."""
+def _say_if_coarse(energy_bin: EnergyBin, channel: Channel) -> None:
     if energy_bin.nside < channel.nside:
         _LOG.warning(
             "%s: nside %d is coarser than band %s's %d: sources are smeared",
@@ -168,6 +191,13 @@ def _fill_keys(
             channel.label,
             channel.nside,
         )
+
+
+def _fill_keys(
+    keys: Int64, energy_bin: EnergyBin, index: int, channel: Channel, config: Config
+) -> None:
+    """Set the keys (n,) of the photons of an energy bin, placed at random in their pixels."""
+    _say_if_coarse(energy_bin, channel)
     rng = generator(config.seed, Stage.HEALPIX_JITTER, *energy_bin.key)
     last = np.cumsum(energy_bin.counts)
     # In pieces: directions take ten times the memory of a key.
