@@ -58,33 +58,25 @@ def chosen(*files: PhotonFile, cubes: tuple[CubeSummary, ...] = (), **asked: Any
 
 def test_packaged_models_are_complete_configurations() -> None:
     models = {model.name: model for model in shipped_models()}
-    assert list(models) == ["above_50gev", "front", "front_back", "front_plus_back"]
+    assert list(models) == ["above_50gev", "front", "front_back"]
     for model in models.values():
         assert model.config.name == model.name
         assert load_model(model.name).config == model.config
         response = build_response(model.config)
-        assert response.channels == model.config.channels
+        assert len(response.channels) == len(model.config.bands)
     six = [(b.emin_gev, b.emax_gev) for b in models["front"].config.bands]
     assert six == list(pairwise(SIX))
-    for name in ("front_back", "front_plus_back"):
-        assert models[name].config.bands == models["front"].config.bands
-    types = {name: model.config.response.event_types for name, model in models.items()}
-    assert types["front_back"] == ("FRONT", "BACK")
-    assert types["front_plus_back"] == types["above_50gev"] == ("FRONT+BACK",)
+    assert models["front_back"].config.bands == models["front"].config.bands
 
 
 @pytest.mark.parametrize(
     ("files", "cubes", "name"),
     [
         ((counts(*SIX, types=FRONT),), (), "front"),
-        ((counts(*SIX, types=BOTH),), (), "front_plus_back"),
-        ((counts(*SIX, types=frozenset({2, 3, 4, 5})),), (), "front_plus_back"),
+        ((counts(*SIX, types=BOTH),), (), "front_back"),
+        ((counts(*SIX, types=frozenset({2, 3, 4, 5})),), (), "front_back"),
         ((counts(*SIX),), (), "front"),
-        ((counts(*SIX),), (cube(BOTH),), "front_plus_back"),
-        # Kept apart where files of each are there.
-        ((counts(*SIX, types=FRONT), counts(*SIX, types=BACK)), (), "front_back"),
-        ((events(0.1, 2000, types=BOTH),), (cube(FRONT), cube(BACK)), "front_back"),
-        ((events(0.1, 2000, types=BOTH),), (cube(BOTH),), "front_plus_back"),
+        ((counts(*SIX),), (cube(BOTH),), "front_back"),
         ((counts(*SIX[:4]), counts(*SIX[3:])), (), "front"),
         # Bins inside a band are added; edges may be rounded as gtbin's single precision does.
         ((counts(0.3, 0.4, *SIX[1:5], 20.0005, 171.0, 2000.0, types=FRONT),), (), "front"),
@@ -103,7 +95,7 @@ def test_choice(files: tuple[PhotonFile, ...], cubes: tuple[CubeSummary, ...], n
 
 
 def test_stated_event_types_choose() -> None:
-    assert chosen(counts(*SIX), event_types="FRONT+BACK") == "front_plus_back"
+    assert chosen(counts(*SIX), event_types="FRONT+BACK") == "front_back"
     assert chosen(counts(*SIX), event_types="FRONT") == "front"
 
 
@@ -112,10 +104,7 @@ def test_stated_event_types_choose() -> None:
     [
         (counts(1, 3, 30), "front: no channel holds 0.3 GeV, inside band 0.3-0.5 GeV"),
         (counts(0.3, 0.6, 1, 2, 7, 20, 2000), "front: energies 0.3-0.6 GeV are cut by an edge"),
-        (
-            counts(*SIX, types=BACK),
-            "holds BACK, not FRONT; front_back: hold no FRONT; front_plus_back: holds BACK, not",
-        ),
+        (counts(*SIX, types=BACK), "front: holds BACK, not FRONT; front_back: holds BACK, not"),
         (events(1, 30, types=BOTH), "front: events of 1-30 GeV do not fill bands 0.3 to 2000 GeV"),
     ],
 )

@@ -119,8 +119,7 @@ def choose_model(
     """Return the model whose bands and event types are those of the files.
 
     Of several that fit, the one that uses the widest range of energies and, of an event list, the
-    most event types, kept apart rather than added; where files do not tell their event types,
-    FRONT comes first.
+    most event types; where files do not tell their event types, FRONT comes first.
 
     Parameters
     ----------
@@ -163,15 +162,14 @@ def choose_model(
     return chosen
 
 
-def _preference(model: Model, files: Sequence[PhotonFile]) -> tuple[float, float, int, str]:
+def _preference(model: Model, files: Sequence[PhotonFile]) -> tuple[float, float, str]:
     bands = model.config.bands
     width = float(np.log(bands[-1].emax_gev / bands[0].emin_gev))
-    entries = entries_of(model.config.channels)
-    types = len({name for entry in entries for name in entry})
+    types = len({name for entry in entries_of(model.config.channels) for name in entry})
     listed = all(not file.bins for file in files)
     # Only an event list that says what it holds surely has the events of all types.
     told = listed and all(file.types is not None for file in files)
-    return width, float(types if told else -types), len(entries), model.name
+    return width, float(types if told else -types), model.name
 
 
 def _misfit(
