@@ -38,8 +38,9 @@ HOLE = 0.02
 _PAIR_NS, _PRODUCT_NS, _LOGARITHM_NS = 6.0, 0.5, 2.5
 _FORWARD_NS, _BACKWARD_NS = 65.0, 10.0
 """Costs that decide how a channel is summed: a photon's pixel of a core, and each factor of its
-products, or of its logarithms where counts are no whole numbers; a pixel of a channel's transforms, and of its spectra for one phase and template. Both
-ways give the same TS to the accuracy of the polynomial."""
+products, or of its logarithms where counts are no whole numbers; a pixel of a channel's transforms,
+and of its spectra for one phase and template. Both ways give the same TS to the accuracy of the
+polynomial."""
 
 
 @dataclass(frozen=True)
