@@ -209,6 +209,31 @@ def test_sources_that_lie_deeper_in_another_patch_are_its_to_report(search: Patc
     assert nearest(third, 4.0, 0.0)[1] > 0.5
 
 
+def test_sources_in_a_gap_between_patches_are_the_nearest_ones(search: PatchSearch) -> None:
+    """No patch holds x = 5.2: the one 0.2 deg away reports it, the one 0.3 deg away does not."""
+    gap = (5.2, 0.0, 2e-8, 2.2)
+    patch = field(search, [gap, (0.0, 0.0, 4e-9, 2.2)], seed=6)
+    lon, lat = lon_lat(from_plane(patch.place.frame, np.array([10.5]), np.array([0.0])))
+    frames = np.concatenate([patch.place.frame[None], tangent_frames(lon, lat)])
+    near, far = places_of(search, frames, frames)
+    lon, lat = lon_lat(from_plane(patch.place.frame, np.array([5.2]), np.array([0.0])))
+    known = known_sources(
+        pd.DataFrame({"lon_deg": lon, "lat_deg": lat, "s1": [2e-8], "index": [2.2]})
+    )
+    found = Field(search, near, patch.background, patch.expected, patch.counts).find(
+        known, true=True
+    )
+    row, distance = nearest(found, 5.2, 0.0)
+    assert distance < 0.1
+    assert abs(found.fit.flux[row] - 2e-8) < 4 * found.fit.flux_error[row]
+    assert found.fit.ts[row] > 100
+    empty = field(search, [], seed=7)
+    beyond = Field(search, far, empty.background, empty.expected, empty.counts).find(
+        known, true=True
+    )
+    assert np.abs(beyond.fit.x_deg).max(initial=0.0) < 5.0
+
+
 def test_half_a_patch_without_data(search: PatchSearch) -> None:
     whole = field(search, [(2.0, 1.0, 6e-9, 2.2), (-2.0, 1.0, 6e-9, 2.2)], seed=4)
     masks, counts = [], []

@@ -19,7 +19,7 @@ from geminga.likelihood.kernels import PointKernels, make_kernels, map_phases
 from geminga.likelihood.local_problem import PatchData, Sources, patch_data, place_sources
 from geminga.likelihood.measure import PatchFit, measure, outline
 from geminga.likelihood.peaks import local_maxima
-from geminga.likelihood.sky_list import SLACK_DEG, depth_deg
+from geminga.likelihood.sky_list import GAP_DEG, SLACK_DEG, depth_deg
 from geminga.likelihood.source_model import SourceModel, Spectra, make_source_model, make_spectra
 from geminga.likelihood.ts_map import UNSEEN_COUNTS, TsMaps, ts_maps
 from geminga.response import Response
@@ -254,8 +254,12 @@ class _Patch:
         near = np.flatnonzero(known.vectors @ place.frame[0] > reach)
         x, y = to_plane(place.frame, known.vectors[near])
         flux, index = known.flux[near], known.index[near]
-        inside = (np.abs(x) < half) & (np.abs(y) < half)
-        inside[inside] = place.lead_deg(x[inside], y[inside], search.size_deg) < HELD_DEG
+        depth = half - np.maximum(np.abs(x), np.abs(y))
+        inside = depth > -GAP_DEG
+        lead = place.lead_deg(x[inside], y[inside], search.size_deg)
+        # In a gap between patches, the nearest fits what is there; else those that hold it well.
+        gap = np.maximum(lead, 0.0) + depth[inside] <= 0.0
+        inside[inside] = np.where(gap, lead <= SLACK_DEG, (depth[inside] > 0.0) & (lead < HELD_DEG))
         self.x, self.y, self.flux, self.index = x[inside], y[inside], flux[inside], index[inside]
         self.own = self._images(self.x, self.y, self.flux, self.index)
         out = ~inside

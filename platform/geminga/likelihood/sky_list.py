@@ -13,6 +13,9 @@ from geminga.patches.grid import PatchGrid
 SLACK_DEG = 0.15
 """A patch also keeps sources that another one holds this much deeper: each finds the source at a
 place of its own, and near the border both might leave it to the other."""
+GAP_DEG = 0.4
+"""Patches of 10 deg leave gaps between their corners, 0.05 % of the sky, few of them deeper than this:
+what shines from there into a patch is a source of the nearest one."""
 SAME_DEG = 0.15
 """Sources of two patches within this distance are one."""
 

@@ -18,6 +18,7 @@ from geminga.distributed.work import run_pieces
 from geminga.evaluation.extended import masked, matched
 from geminga.evaluation.metrics import PixelCounts
 from geminga.files import read_json, read_parquet, write_json, write_parquet
+from geminga.likelihood.sky_list import GAP_DEG
 from geminga.localisation.choose import score_cut
 from geminga.localisation.stitch import stitch
 from geminga.patches.grid import grid_for_sky
@@ -59,11 +60,11 @@ def candidate_file(folder: Path, search: str, sky: int) -> Path:
 
 
 def truth_of(context: Context, sky: int) -> pd.DataFrame:
-    """Return the true sources of a simulated sky that lie inside its patches."""
+    """Return the true sources of a simulated sky that lie in its patches and the gaps between."""
     path = sky_folder(context.folder("skies"), sky) / SOURCES_FILE
     truth = TRUTH.check(read_parquet(path), str(path))
     grid = grid_for_sky(context.config, sky)
-    inside = grid.covers(truth["lon_deg"].to_numpy(), truth["lat_deg"].to_numpy()) > 0
+    inside = grid.covers(truth["lon_deg"].to_numpy(), truth["lat_deg"].to_numpy(), -GAP_DEG) > 0
     return labelled(truth[inside], context.config.sky).reset_index(drop=True)
 
 
