@@ -25,7 +25,8 @@ from geminga.config import Config, load_config
 from geminga.geometry import unit_vectors
 from geminga.likelihood.diffuse_templates import Templates, diffuse_templates
 from geminga.likelihood.expected_ts import expected_ts, without_sources
-from geminga.likelihood.search import KnownSources, known_sources, make_search, places_of
+from geminga.likelihood.known import KnownSources, known_sources
+from geminga.likelihood.search import make_search, places_of
 from geminga.likelihood.sky_list import depth_deg
 from geminga.likelihood.source_table import source_columns, source_table
 from geminga.localisation.choose import completeness_at_purity

@@ -6,27 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from geminga.arrays import Bool, Float32, Float64, Int64
 from geminga.config import Config
-from geminga.geometry import from_plane, lon_lat, pixel_to_plane, to_plane, unit_vectors
+from geminga.geometry import from_plane, lon_lat, pixel_to_plane, to_plane
 from geminga.likelihood.background import estimate_background
 from geminga.likelihood.background_prior import BackgroundPrior, background_prior
 from geminga.likelihood.diffuse_templates import Templates
 from geminga.likelihood.fit import best_fit
 from geminga.likelihood.kernels import PointKernels, make_kernels, map_phases
+from geminga.likelihood.known import KnownSources
 from geminga.likelihood.local_problem import PatchData, Sources, patch_data, place_sources
 from geminga.likelihood.measure import PatchFit, measure, outline
 from geminga.likelihood.peaks import local_maxima
+from geminga.likelihood.pruning import given_up, without_twins
 from geminga.likelihood.sky_list import GAP_DEG, SLACK_DEG, depth_deg
 from geminga.likelihood.source_model import SourceModel, Spectra, make_source_model, make_spectra
 from geminga.likelihood.ts_map import UNSEEN_COUNTS, TsMaps, ts_maps
 from geminga.response import Response
 from geminga.sections import LikelihoodConfig
 
-KNOWN = ("lon_deg", "lat_deg", "s1", "index")
-"""Columns of sources that a search starts from."""
 OUTSIDE_DEG = 4.0
 """Known sources this far outside a patch still shine into it."""
 HELD_DEG = 1.0
@@ -103,30 +102,6 @@ def places_of(search: PatchSearch, frames: Float64, every: Float64) -> list[Plac
         near = (cosine > reach) & (np.abs(every - frame).max(axis=(1, 2)) > 1e-9)
         places.append(Place(frame, spectra.part(slice(p, p + 1)), every[near]))
     return places
-
-
-@dataclass(frozen=True, eq=False)
-class KnownSources:
-    """Sources that a search starts from, anywhere on the sky.
-
-    Attributes
-    ----------
-    vectors : Float64 (n, 3)
-    flux, index : Float64 (n,)
-        ph/cm2/s between 1 and 1000 GeV; photon index.
-    """
-
-    vectors: Float64
-    flux: Float64
-    index: Float64
-
-
-def known_sources(table: pd.DataFrame | None = None) -> KnownSources:
-    """Return the sources of a table with the columns `KNOWN`, or none."""
-    if table is None:
-        return KnownSources(np.zeros((0, 3)), np.zeros(0), np.zeros(0))
-    lon, lat, flux, index = (table[name].to_numpy(np.float64) for name in KNOWN)
-    return KnownSources(unit_vectors(lon, lat), flux, index)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,6 +207,10 @@ def search_patch(
     return PatchResult(fit, patch.diffuse, patch.beneath, maps)
 
 
+_Parameters = tuple[Float64, Float64, Float64, Float64]
+"""Plane coordinates, flux and index of sources, each (m,)."""
+
+
 class _Patch:
     """A patch and the sources found in it so far."""
 
@@ -302,24 +281,41 @@ class _Patch:
         )
         x, y, at = self._peaks(maps, threshold, complete)
         data = patch_data(self.counts, self.beneath, search.model, self.place.spectra)
-        sources, converged = best_fit(
-            data,
+        start = (
             np.concatenate([self.x, x]),
             np.concatenate([self.y, y]),
             np.concatenate([self.flux, maps.flux[0][at]]),
             np.concatenate([self.index, indices[maps.template[0][at]]]),
-            settings,
-            in_full,
         )
+        sources, fit = self._fitted(data, start, in_full)
         if in_full:
-            lead = self.place.lead_deg(sources.x_deg, sources.y_deg, search.size_deg)
-            fit = measure(data, sources, converged, settings, np.flatnonzero(lead <= SLACK_DEG))
-        else:
-            fit = outline(data, sources, converged)
+            gone, again = given_up(fit.x_deg, fit.y_deg, fit.flux, fit.ts, settings.search_least_ts)
+            if again:
+                stay = np.setdiff1d(np.arange(len(sources.flux)), self._told(sources)[gone])
+                sources, fit = self._fitted(data, _parameters(sources, stay), in_full)
         kept = (fit.ts >= settings.search_least_ts) & (fit.flux > 0.0)
         if not last:
             self._remember(data, sources, kept)
         return fit.part(np.flatnonzero(kept)), maps
+
+    def _fitted(
+        self, data: PatchData, start: _Parameters, in_full: bool
+    ) -> tuple[Sources, PatchFit]:
+        """Fit sources together, twins as one; return all, and what is said of those told of."""
+        settings = self.search.settings
+        sources, converged = best_fit(data, *_single(start), settings, in_full)
+        fitted = _parameters(sources)
+        single = _single(fitted)
+        if len(single[0]) < len(fitted[0]):
+            sources, converged = best_fit(data, *single, settings, in_full)
+        if not in_full:
+            return sources, outline(data, sources, converged)
+        return sources, measure(data, sources, converged, settings, self._told(sources))
+
+    def _told(self, sources: Sources) -> Int64:
+        """Return the sources that are this patch's to report: no other one holds them deeper."""
+        lead = self.place.lead_deg(sources.x_deg, sources.y_deg, self.search.size_deg)
+        return np.flatnonzero(lead <= SLACK_DEG)
 
     def _peaks(
         self, maps: TsMaps, threshold: float, complete: bool
@@ -360,6 +356,22 @@ class _Patch:
             return np.asarray(image, np.float32)
         filled = np.where(self.outside[channel], np.float32(UNSEEN_COUNTS), image)
         return np.asarray(filled, np.float32)
+
+
+def _parameters(sources: Sources, rows: Int64 | slice = slice(None)) -> _Parameters:
+    return (
+        sources.x_deg[rows],
+        sources.y_deg[rows],
+        sources.flux[rows],
+        sources.index[rows],
+    )
+
+
+def _single(parameters: _Parameters) -> _Parameters:
+    """Return sources without twins of others."""
+    x, y, flux, index = parameters
+    rows, total = without_twins(x, y, flux)
+    return x[rows], y[rows], total[rows], index[rows]
 
 
 def _split(image: Float64, layout: Int64) -> tuple[Float32, ...]:
