@@ -16,9 +16,9 @@ from geminga.distributed.work import Piece
 from geminga.files import read_parquet, write_parquet
 from geminga.likelihood.diffuse_templates import diffuse_templates
 from geminga.likelihood.expected_ts import without_sources
+from geminga.likelihood.known import known_sources
 from geminga.likelihood.search import (
     PatchSearch,
-    known_sources,
     make_search,
     places_of,
     search_patch,
