@@ -126,6 +126,8 @@ def _limits(config: Config, replaced: Sequence[str]) -> list[str]:
         "Sources wider than the point-spread function are found in pieces or not at all.",
         f"Sources within {config.likelihood.search_separation_deg:g} deg of a brighter one may be "
         "taken for one with it.",
+        "Spectra are fitted as power laws: within some 2 deg of the few brightest sources whose "
+        "spectra bend (Vela, Geminga) faint ones are lost, and others found that are not there.",
         "Patches reach to the border of the data; sources cut by it have wrong fluxes.",
     ]
     if replaced:
