@@ -165,7 +165,7 @@ def test_maps_in_either_frame_and_the_events_have_the_same_sources(
         path = write_partial(tmp_path / f"{galactic}.fits", 2048, galactic)
         found.append(places(run(files, tmp_path / str(galactic), "--counts", str(path))))
     for moved in (separation_deg(*found), separation_deg(found[0], places(events))):
-        assert np.median(moved) < 0.01
+        assert np.median(moved / error) < 0.6
         assert np.all(moved < error), (moved, error)
     assert "positions are limited" not in caplog.text
 
