@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+from levers_store import open_store
 
 from geminga.arrays import Float64
 from geminga.config import Config, load_config
@@ -51,9 +52,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="section.key=value")
     asked = parser.parse_args()
     if asked.out is not None:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        mlflow.set_tracking_uri(f"sqlite:///{(asked.out / 'mlflow.db').resolve()}")
-        mlflow.set_experiment("event types")
+        open_store(asked.out, "event types")
     first: Float64 | None = None
     print(
         "| event types | channels | sources | TS > 25 | TS > 16 | TS over Front's |\n"

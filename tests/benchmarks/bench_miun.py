@@ -16,8 +16,6 @@ Needs the LAT files for the interstellar models of the default configuration.
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +25,7 @@ from typing import Any
 
 import mlflow
 import torch
+from levers_store import open_store
 from miun_material import (
     Amount,
     Material,
@@ -314,18 +313,6 @@ def track(
     say(f"{result['variant']}: run kept in {out / 'mlflow.db'}")
 
 
-def open_store(out: Path) -> None:
-    """Point MLflow to a store in the folder."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    for noisy in ("alembic", "mlflow"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(f"sqlite:///{out.resolve() / 'mlflow.db'}")
-    name = "levers of MIUN"
-    if mlflow.get_experiment_by_name(name) is None:
-        mlflow.create_experiment(name, (out.resolve() / "mlartifacts").as_uri())
-    mlflow.set_experiment(name)
-
-
 def table(bench: Bench, names: Sequence[str]) -> str:
     """Return the finished variants as Markdown."""
     results = {name: r for name in names if (r := bench.finished(name)) is not None}
@@ -381,7 +368,7 @@ def main() -> None:
         parser.error(f"no variant {', '.join(unknown)}; there are {', '.join(VARIANTS)}")
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    open_store(arguments.out)
+    open_store(arguments.out, "levers of MIUN")
     try:
         bench = Bench(arguments)
         bench.run(names)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -8,7 +10,7 @@ from geminga.arrays import Float64
 from geminga.config import Config
 from geminga.geometry import from_plane, pixel_solid_angle_sr, tangent_frames
 from geminga.likelihood.amplitudes import fit_amplitudes
-from geminga.likelihood.curvature import normal_equations
+from geminga.likelihood.curvature import equations_of
 from geminga.likelihood.local_problem import patch_data, place_sources
 from geminga.likelihood.positive import inverse, solve
 from geminga.likelihood.source_model import (
@@ -179,18 +181,8 @@ def test_gradient_is_that_of_the_likelihood(model: SourceModel, spectra: Spectra
     data, sources, counts, flux = crowd(model, spectra, 4)
     sources.flux = flux + 1e-10
     mu = data.background + sources.images(data.layout)
-    stamps = sources.stamps
-    gradient, fisher = normal_equations(
-        counts,
-        mu,
-        stamps.values,
-        stamps.box,
-        stamps.begin,
-        sources.counts,
-        sources.slope,
-        data.layout,
-        np.ones(6, np.bool_),
-    )
+    counted = replace(data, counts=counts)
+    gradient, fisher = equations_of(counted, sources, mu, np.ones(6, np.bool_))
     assert np.linalg.eigvalsh(fisher).min() > -1e-9 * fisher.max()
 
     def height(values: Float64) -> float:

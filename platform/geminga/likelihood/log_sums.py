@@ -28,23 +28,35 @@ _MANTISSA = np.int64((1 << 52) - 1)
 
 
 @compiled
-def add_logarithm(values: Float64, weight: float, total: Float64) -> None:
-    """Add weight ln(values) to a total, both (N,), for normal values above 0; error below 1e-7.
+def _mantissa(bits: np.int64) -> np.int64:
+    """Return the bits of the same number between 1 and 2."""
+    return (bits & _MANTISSA) | _ONE_BITS
 
-    ln 2 times the binary exponent, and the series of artanh for the mantissa: loops without
-    branches, which the compiler turns into vector instructions.
+
+@compiled
+def _logarithm(bits: np.int64, mantissa: float) -> float:
+    """Return ln of a normal number above 0 from its bits and its mantissa; error below 1e-7.
+
+    ln 2 times the binary exponent, and the series of artanh for the mantissa: no branches, so that
+    the compiler turns loops of it into vector instructions.
     """
+    exponent = np.float64((bits >> 52) - 1023)
+    z = (mantissa - 1.4142135623730951) / (mantissa + 1.4142135623730951)
+    z2 = z * z
+    series = z * (2.0 + z2 * (0.6666666666666666 + z2 * (0.4 + z2 * 0.2857142857142857)))
+    return (exponent + 0.5) * 0.6931471805599453 + series
+
+
+@compiled
+def add_logarithm(values: Float64, weight: float, total: Float64) -> None:
+    """Add weight ln(values) to a total, both (N,), for normal values above 0; see `_logarithm`."""
     bits = values.view(np.int64)
     mantissa = np.empty(len(values))
     mantissa_bits = mantissa.view(np.int64)
     for i in range(len(values)):
-        mantissa_bits[i] = (bits[i] & _MANTISSA) | _ONE_BITS
+        mantissa_bits[i] = _mantissa(bits[i])
     for i in range(len(values)):
-        exponent = np.float64((bits[i] >> 52) - 1023)
-        z = (mantissa[i] - 1.4142135623730951) / (mantissa[i] + 1.4142135623730951)
-        z2 = z * z
-        series = z * (2.0 + z2 * (0.6666666666666666 + z2 * (0.4 + z2 * 0.2857142857142857)))
-        total[i] += weight * ((exponent + 0.5) * 0.6931471805599453 + series)
+        total[i] += weight * _logarithm(bits[i], mantissa[i])
 
 
 @compiled
@@ -114,20 +126,9 @@ def multiply_core(
                     if whole == 0:
                         # `add_logarithm`, without its memory and its slice.
                         for q in range(width):
-                            mantissa_bits[q] = (base_bits[q] & _MANTISSA) | _ONE_BITS
+                            mantissa_bits[q] = _mantissa(base_bits[q])
                         for q in range(width):
-                            exponent = np.float64((base_bits[q] >> 52) - 1023)
-                            z = (mantissa[q] - 1.4142135623730951) / (
-                                mantissa[q] + 1.4142135623730951
-                            )
-                            z2 = z * z
-                            series = z * (
-                                2.0
-                                + z2 * (0.6666666666666666 + z2 * (0.4 + z2 * 0.2857142857142857))
-                            )
-                            total[y, x, q] += photons * (
-                                (exponent + 0.5) * 0.6931471805599453 + series
-                            )
+                            total[y, x, q] += photons * _logarithm(base_bits[q], mantissa[q])
                         continue
                     for q in range(width):
                         power[q] = base[q] if whole % 2 == 1 else 1.0

@@ -99,11 +99,9 @@ def _figures(root: Path) -> list[str]:
         ]
     by_model = read_by_model(evaluated)
     if by_model:
-        rows = rows_by_model(by_model)
-        names = {SEARCH_NAMES[search] for search in SHOWN}
         parts += [
             "The same skies by their interstellar model, the whole sky at one cut:",
-            table([rows[0], *(row for row in rows[1:] if row[1] in names)]),
+            _chosen(rows_by_model(by_model), SHOWN, column=1),
         ]
     if (evaluated / SUMMARY).is_file():
         path = evaluated / SUMMARY
@@ -112,10 +110,10 @@ def _figures(root: Path) -> list[str]:
     return parts or ["The run was not evaluated: no figures."]
 
 
-def _chosen(rows: Rows, searches: Sequence[str]) -> str:
-    """Return a table of the rows of some searches."""
+def _chosen(rows: Rows, searches: Sequence[str], column: int = 0) -> str:
+    """Return a table of the rows of some searches, which a column names."""
     names = {SEARCH_NAMES[search] for search in searches}
-    return table([rows[0], *(row for row in rows[1:] if row[0] in names)])
+    return table([rows[0], *(row for row in rows[1:] if row[column] in names)])
 
 
 def _limits(config: Config, replaced: Sequence[str]) -> list[str]:

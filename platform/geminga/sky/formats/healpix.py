@@ -100,12 +100,7 @@ def photons_of_bins(
             stop = start + int(part.counts.sum())
             _fill_keys(keys[start:stop], part, index, channel, config)
             start = stop
-    origin = {
-        "kind": "HEALPix counts",
-        "files": names,
-        "event_types": ", ".join(config.response.event_types),
-        "years": "drawn at random: maps have no times",
-    }
+    origin = _origin(names, config) | {"years": "drawn at random: maps have no times"}
     photons = photons_from_keys(keys, origin)
     _LOG.info("%d photons read from %d counts map(s)", len(photons), len(files))
     return photons
@@ -124,16 +119,20 @@ def counts_of_bins(
         for part in bins[index]:
             _say_if_coarse(part, channel)
             parts.append(MapPart(index, part.nside, part.galactic, part.pixels, part.counts))
-    origin = {
-        "kind": "HEALPix counts",
-        "files": names,
-        "event_types": ", ".join(config.response.event_types),
-        "places": "spread evenly over their pixels",
-    }
+    origin = _origin(names, config) | {"places": "spread evenly over their pixels"}
     counts = PixelCounts(tuple(parts), origin)
     check_number(len(counts), names)
     _LOG.info("%d photons read from %d counts map(s)", len(counts), len(files))
     return counts
+
+
+def _origin(names: str, config: Config) -> dict[str, str]:
+    """Return where the photons of maps come from."""
+    return {
+        "kind": "HEALPix counts",
+        "files": names,
+        "event_types": ", ".join(config.response.event_types),
+    }
 
 
 def bins_of_channels(
