@@ -21,6 +21,8 @@ from geminga.sections import (
     ClassifierConfig,
     Count,
     EvaluationConfig,
+    EvidenceConfig,
+    EvidenceNetConfig,
     ImageConfig,
     LikelihoodConfig,
     LocalisationConfig,
@@ -40,6 +42,8 @@ __all__ = [
     "ClassifierConfig",
     "Config",
     "EvaluationConfig",
+    "EvidenceConfig",
+    "EvidenceNetConfig",
     "ImageConfig",
     "LikelihoodConfig",
     "LocalisationConfig",
@@ -94,6 +98,18 @@ class Config(Section):
     classifier: ClassifierConfig = ClassifierConfig()
     classifier_training: TrainingConfig = TrainingConfig(
         plateau_factor=0.25, plateau_patience=1, stop_patience=5, loss="cross_entropy"
+    )
+    evidence: EvidenceConfig = EvidenceConfig()
+    evidence_net: EvidenceNetConfig = EvidenceNetConfig()
+    evidence_net_training: TrainingConfig = TrainingConfig(
+        epochs=20,
+        batch_size=512,
+        learning_rate=2e-3,
+        plateau_factor=0.3,
+        plateau_patience=1,
+        plateau_min_gain=1e-3,
+        stop_patience=4,
+        loss="cross_entropy",
     )
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()

@@ -4,6 +4,8 @@ from geminga.sections.base import AtLeastOne, Count, Fraction, Positive, Section
 from geminga.sections.learning import (
     ClassifierConfig,
     EvaluationConfig,
+    EvidenceConfig,
+    EvidenceNetConfig,
     ImageConfig,
     LocalisationConfig,
     MiunConfig,
@@ -25,6 +27,8 @@ __all__ = [
     "ClassifierConfig",
     "Count",
     "EvaluationConfig",
+    "EvidenceConfig",
+    "EvidenceNetConfig",
     "Fraction",
     "ImageConfig",
     "LikelihoodConfig",

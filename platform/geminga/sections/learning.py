@@ -99,6 +99,48 @@ class ImageConfig(Section):
     )
 
 
+class EvidenceConfig(Section):
+    """What is measured of each candidate for the classifier."""
+
+    stamp_pixels: AtLeastOne = 9
+    stamp_widths_r68: tuple[Positive, ...] = Field(
+        (3.0, 9.0),
+        min_length=1,
+        description="widths of the stamps, in radii that hold 68 % of the channel's PSF",
+    )
+    stamp_limits_deg: tuple[Positive, Positive] = Field(
+        (0.5, 8.0), description="least and greatest width of a stamp"
+    )
+    year_weights: Literal["likelihood", "summed"] = Field(
+        "likelihood",
+        description="light curves from every photon weighted by the chance that it is the source's, "
+        "or from counts summed over all bands (thesis)",
+    )
+
+
+class EvidenceNetConfig(Section):
+    """The network on evidence: an image, a spectrum and a light-curve branch."""
+
+    width: AtLeastOne = Field(64, description="size of the dense layers")
+    image_width: AtLeastOne = Field(16, description="feature maps of the image branch")
+    members: AtLeastOne = Field(
+        3, description="networks trained from different starts and averaged"
+    )
+    branch_dropout: Fraction = Field(
+        0.15, description="chance that a branch is left out in training, each by itself"
+    )
+    dropout: Fraction = 0.1
+    branches: tuple[Literal["image", "spectrum", "years"], ...] = Field(
+        ("image", "spectrum", "years"), min_length=1, description="branches that are used at all"
+    )
+    prior: Literal["natural", "flat", "latitude"] = Field(
+        "natural", description="mix of classes that probabilities refer to"
+    )
+    ambiguous_ratio: Fraction = Field(
+        0.5, description="a class is ambiguous if the second is more than this part as probable"
+    )
+
+
 class ClassifierConfig(Section):
     """Classifier network."""
 
