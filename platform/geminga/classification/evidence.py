@@ -121,7 +121,7 @@ class Evidence:
         """Write a file; `more` are arrays kept with it, for example labels."""
         with atomic(path) as temporary, temporary.open("wb") as stream:
             arrays: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-            np.savez(stream, **arrays, **more)
+            np.savez(stream, **arrays | more)
 
     @classmethod
     def load(cls, path: Path) -> tuple[Evidence, dict[str, np.ndarray]]:
