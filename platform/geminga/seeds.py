@@ -31,6 +31,9 @@ class Stage(IntEnum):
     INTERSTELLAR = 15
     BOOTSTRAP = 16
     TEXTURE = 17
+    EVIDENCE = 18
+    CATALOGUE = 19
+    CEILING = 20
 
 
 class Split(IntEnum):
