@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from geminga.arrays import Float64
+from geminga.catalogue.classified import classified_columns
 from geminga.catalogue.ellipses import CONF_68
 from geminga.catalogue.fitted import fitted_columns, fitted_values, is_fitted
 from geminga.catalogue.flags import Surroundings
@@ -35,7 +36,8 @@ def catalog_table(classes: Sequence[str], names: Iterable[str] = ()) -> Table:
     classes : sequence of str
         The astrophysical classes.
     names : iterable of str
-        Columns of a catalogue: what a likelihood fit told is in the table if it is among them.
+        Columns of a catalogue: what a likelihood fit and the classifier's evidence told is in the
+        table if it is among them.
 
     Raises
     ------
@@ -56,7 +58,8 @@ def catalog_table(classes: Sequence[str], names: Iterable[str] = ()) -> Table:
                 f"{other} and {name} share the catalogue column {column.name}",
                 "rename one of them",
             )
-    return CATALOG.with_columns([*fitted_columns(names), *columns])
+    given = set(names)
+    return CATALOG.with_columns([*fitted_columns(given), *classified_columns(given), *columns])
 
 
 def build_catalogue(
@@ -72,7 +75,8 @@ def build_catalogue(
     ----------
     candidates : DataFrame
         Table CANDIDATES, n rows of one sky. With the columns of a likelihood fit
-        (`geminga.pipeline.likelihood.candidates_of`) the catalogue has what they say.
+        (`geminga.pipeline.likelihood.candidates_of`) the catalogue has what they say, and so it is
+        with the columns of `geminga.catalogue.classified`.
     probabilities : Float64 (n, C + 1) or None
         Class probabilities in the order ``with_fake(classes)``, each row summing to 1; None
         without a classifier, which leaves CLASS empty and the probabilities NaN.
@@ -128,4 +132,6 @@ def build_catalogue(
     data.update({probability_column(name): p[:, k] for k, name in enumerate(names)})
     if is_fitted(candidates.columns):
         data.update(fitted_values(candidates.iloc[order], around or Surroundings()))
+    for column in classified_columns(candidates.columns):
+        data[column.name] = candidates[column.name].to_numpy()[order]
     return catalog_table(classes, data).frame(data)

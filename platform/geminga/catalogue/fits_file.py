@@ -15,6 +15,13 @@ from astropy.io import fits
 
 from geminga.bands import Channel, edges_mev
 from geminga.catalogue.build import catalog_table
+from geminga.catalogue.classified import (
+    FLUX_HISTORY,
+    HISTORY_COLUMNS,
+    UNC_FLUX_HISTORY,
+    classified_columns,
+    history_names,
+)
 from geminga.catalogue.fitted import (
     BAND_COLUMNS,
     FLUX_BAND,
@@ -41,7 +48,7 @@ KEYWORDS: dict[str, str] = {
 }
 """FITS keyword of each provenance entry whose own name is too long or too vague."""
 
-_FITS_TYPES = {"float64": "D", "int64": "K"}
+_FITS_TYPES = {"float64": "D", "int64": "K", "bool": "L"}
 
 
 def write_fits(
@@ -81,15 +88,18 @@ def write_fits(
         raise InputError(str(path), f"ends in {path.suffix!r}", "name a .fits file")
     table = catalog_table(classes, frame.columns)
     frame = table.check(frame, "catalogue")
-    bands = band_names(frame.columns)
+    bands, years = band_names(frame.columns), history_names(frame.columns)
     if bands and channels and len(bands) != 2 * len(channels):
         raise ValueError(f"{len(bands) // 2} fluxes of channels, but {len(channels)} channels")
     columns, comments = [], []
     for column in table.columns:
-        if column.name in bands:
+        if column.name in bands or column.name in years:
+            if column.name in years[:1]:
+                columns += _arrays(frame, HISTORY_COLUMNS, len(years) // 2)
+                comments += [c.description for c in HISTORY_COLUMNS]
             continue
         if column.name == "Flags" and bands:
-            columns += _band_columns(frame, len(bands) // 2)
+            columns += _arrays(frame, BAND_COLUMNS, len(bands) // 2)
             comments += [c.description for c in BAND_COLUMNS]
         columns.append(_fits_column(column, frame[column.name].to_numpy(), classes))
         comments.append(column.description)
@@ -122,22 +132,22 @@ def _fits_column(column: Column, values: Any, classes: Sequence[str]) -> fits.Co
     return fits.Column(column.name, f"{width}A", array=np.array(text, dtype=f"S{width}"))
 
 
-def _band_columns(frame: pd.DataFrame, channels: int) -> list[fits.Column]:
-    """Return fluxes (n, C) and their errors down and up (n, C, 2), as 4FGL has them."""
+def _arrays(frame: pd.DataFrame, pair: Sequence[Column], number: int) -> list[fits.Column]:
+    """Return fluxes (n, m) and their errors down and up (n, m, 2), as 4FGL has them."""
     flux, error = (
-        np.stack([frame[f"{name}_{c}"].to_numpy(np.float64) for c in range(channels)], axis=-1)
-        for name in (FLUX_BAND, UNC_FLUX_BAND)
+        np.stack([frame[f"{c.name}_{k}"].to_numpy(np.float64) for k in range(number)], axis=-1)
+        for c in pair
     )
     both = np.stack([np.where(flux > 0, -error, np.nan), error], axis=-1)
-    unit = BAND_COLUMNS[0].unit
+    unit = pair[0].unit
     return [
-        fits.Column(FLUX_BAND, f"{channels}D", unit=unit, array=flux),
+        fits.Column(pair[0].name, f"{number}D", unit=unit, array=flux),
         fits.Column(
-            UNC_FLUX_BAND,
-            f"{2 * channels}D",
+            pair[1].name,
+            f"{2 * number}D",
             unit=unit,
-            array=both.reshape(len(frame), 2 * channels),
-            dim=f"(2,{channels})",
+            array=both.reshape(len(frame), 2 * number),
+            dim=f"(2,{number})",
         ),
     ]
 
@@ -175,8 +185,8 @@ def read_fits(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        CATALOG's columns, those of a fit where the file has them, and every ``P_`` column, native
-        byte order.
+        CATALOG's columns, those of a fit and of the evidence where the file has them, and every
+        ``P_`` column, native byte order.
 
     Raises
     ------
@@ -203,15 +213,16 @@ def read_fits(path: Path) -> pd.DataFrame:
         raise InputError(
             str(path), f"is not a readable FITS file ({text})", "write it anew"
         ) from error
-    _split_bands(str(path), data)
+    _split_arrays(str(path), data, FLUX_BAND, UNC_FLUX_BAND)
+    _split_arrays(str(path), data, FLUX_HISTORY, UNC_FLUX_HISTORY)
     probabilities = [
         Column(name, "float64", "", "class probability") for name in names if name.startswith("P_")
     ]
-    full = CATALOG.with_columns([*fitted_columns(data), *probabilities])
+    full = CATALOG.with_columns([*fitted_columns(data), *classified_columns(data), *probabilities])
     missing = [name for name in full.names if name not in data]
     if missing:
         raise InputError(str(path), f"has no column {', '.join(missing)}", remedy)
-    kinds = {"float64": "fiu", "int64": "iu", "str": "SU"}
+    kinds = {"float64": "fiu", "int64": "iu", "str": "SU", "bool": "b"}
     for column in full.columns:
         values = data[column.name]
         if values.ndim != 1 or values.dtype.kind not in kinds[column.dtype]:
@@ -223,19 +234,19 @@ def read_fits(path: Path) -> pd.DataFrame:
     return full.frame({name: data[name] for name in full.names})
 
 
-def _split_bands(where: str, data: dict[str, Any]) -> None:
-    """Replace the arrays over channels by a column for each channel."""
-    if FLUX_BAND not in data and UNC_FLUX_BAND not in data:
+def _split_arrays(where: str, data: dict[str, Any], name: str, error_name: str) -> None:
+    """Replace the arrays over channels or years by a column for each of them."""
+    if name not in data and error_name not in data:
         return
-    flux, error = (data.pop(name, np.zeros(0)) for name in (FLUX_BAND, UNC_FLUX_BAND))
+    flux, error = (data.pop(key, np.zeros(0)) for key in (name, error_name))
     if flux.ndim == 1:  # an array of one element is a number to FITS
         flux = flux[:, None]
     if flux.ndim != 2 or error.shape != (*flux.shape, 2):
         raise InputError(
             where,
-            f"{FLUX_BAND} has shape {flux.shape}, {UNC_FLUX_BAND} {error.shape}",
-            "give n rows of one flux, and of two errors, for each channel",
+            f"{name} has shape {flux.shape}, {error_name} {error.shape}",
+            "give n rows of one flux, and of two errors, for each of its intervals",
         )
-    for c in range(flux.shape[1]):
-        data[f"{FLUX_BAND}_{c}"] = flux[:, c]
-        data[f"{UNC_FLUX_BAND}_{c}"] = error[:, c, 1]
+    for k in range(flux.shape[1]):
+        data[f"{name}_{k}"] = flux[:, k]
+        data[f"{error_name}_{k}"] = error[:, k, 1]
