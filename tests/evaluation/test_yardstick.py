@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,17 @@ import pandas as pd
 import pytest
 
 from geminga.errors import InputError
+from geminga.evaluation.summary import aligned
+from geminga.evaluation.working_points import LATITUDES, Latitude
 from geminga.evaluation.yardstick import YardstickSettings, flux_edges, measure_searches
 from geminga.evaluation.yardstick_results import PartFigures, Yardstick
-from geminga.evaluation.yardstick_text import leading_rows, leading_table, text_table
+from geminga.evaluation.yardstick_text import (
+    MODEL_PARTS,
+    leading_rows,
+    leading_table,
+    rows_by_model,
+    text_table,
+)
 from geminga.files import read_json, write_json
 from geminga.tables import CANDIDATES, TRUTH
 
@@ -240,6 +249,23 @@ def test_the_leading_figures() -> None:
     assert names < set(result.metrics())
     errors = [name for name in names if name.endswith("_error")]
     assert errors == [name for name in names if name.endswith("/calibration_error")]
+
+
+@pytest.mark.parametrize("kept", [LATITUDES[:1], LATITUDES[:2], (Latitude("plane", 0.0, 20.0),)])
+def test_models_measured_in_other_parts_of_the_sky_keep_their_columns(
+    kept: tuple[Latitude, ...],
+) -> None:
+    lists, truths = random_skies(2, 0.8)
+    few = measure_searches({"a": lists}, truths, replace(QUICK, latitudes=kept))
+    header, row, other = rows_by_model(
+        {"few": few, "every": measure_searches({"a": lists}, truths, QUICK)}
+    )
+    assert len(header) == len(row) == len(other) == 5 + len(MODEL_PARTS)
+    at = few.searches["a"].parts[kept[0].name].at_purity["0.9"].completeness
+    assert row[3] == f"{at.value:.3f} ± {at.error:.3f}"
+    absent = [n for n, part in enumerate(MODEL_PARTS) if part not in [k.name for k in kept]]
+    assert [row[5 + n] for n in absent] == ["-"] * len(absent)
+    assert len(aligned([header, row, other])) == 3
 
 
 def test_flux_edges() -> None:

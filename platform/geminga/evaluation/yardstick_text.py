@@ -113,11 +113,13 @@ def rows_by_model(
                  "of the oracle's", *(f"S1 at compl. {level}, {part}" for part in MODEL_PARTS)]
             )  # fmt: skip
         for name, search in result.searches.items():
-            at = search.parts["all"].at_purity[first].completeness
+            at = _whole(search).at_purity[first].completeness
+            # A part that was not measured keeps its column: rows of any mix of results align.
             fluxes = [
                 search.parts[part].at_purity[second].crossings.get(level)
-                for part in MODEL_PARTS
                 if part in search.parts
+                else None
+                for part in MODEL_PARTS
             ]
             rows.append(
                 [
