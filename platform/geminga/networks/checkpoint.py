@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from geminga.classes import with_fake
 from geminga.config import Config
@@ -25,6 +26,9 @@ FORMAT_VERSION = 1
 WEIGHTS, META = "weights.safetensors", "model.json"
 FEATURES = "features"
 """Key of a ranker's extra: the names of its features, in order."""
+_MANY: Kind = "evidence_net"
+"""Several networks in a folder, read by their own reader."""
+_RETRAIN = "train the network again"
 
 
 def save_checkpoint(
@@ -52,9 +56,30 @@ def save_checkpoint(
     """
     inner = getattr(model, "module", None)
     bare = inner if isinstance(inner, nn.Module) else model
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in bare.state_dict().items()
-    }
+    write_tensors(folder, bare.state_dict(), kind, config, _needs(config, kind), extra)
+
+
+def write_tensors(
+    folder: Path,
+    state: Mapping[str, Tensor],
+    kind: Kind,
+    config: Config,
+    needs: dict[str, Any],
+    extra: dict[str, Any],
+) -> None:
+    """Write named tensors and what they were made for, as `save_checkpoint`.
+
+    Parameters
+    ----------
+    needs : dict
+        Settings they cannot do without, JSON-like, by their name in the configuration.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with atomic(folder) as temporary:
         temporary.mkdir()
         save_file(tensors, temporary / WEIGHTS)
@@ -63,7 +88,7 @@ def save_checkpoint(
             "geminga_version": importlib.metadata.version("geminga"),
             "kind": kind,
             "config_hash": config.hash(),
-            "needs": _needs(config, kind),
+            "needs": needs,
             "weights_sha256": file_digest(temporary / WEIGHTS),
             "extra": extra,
         }
@@ -98,23 +123,67 @@ def load_checkpoint(
         other bands, classes or settings.
     """
     meta = _read_meta(folder / META)
-    if kind is not None and meta["kind"] != kind:
-        raise InputError(str(folder), f"holds a {meta['kind']}", f"name the folder of a {kind}")
+    if meta["kind"] == _MANY or (kind is not None and meta["kind"] != kind):
+        wanted = kind or "single network"
+        raise InputError(str(folder), f"holds a {meta['kind']}", f"name the folder of a {wanted}")
     _compare(folder, meta["needs"], _needs(config, meta["kind"]))
     model = _build(config, meta)
+    fill_network(model, read_weights(folder, meta), folder)
+    return model.to(memory_format=torch.channels_last), meta  # type: ignore[call-overload]
+
+
+def read_tensors(
+    folder: Path, kind: Kind, needs: dict[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote: the tensors, and the contents of ``model.json``.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged or of another format version, kind, or made for other `needs`.
+    """
+    meta = _read_meta(folder / META)
+    if meta["kind"] != kind:
+        raise InputError(str(folder), f"holds a {meta['kind']}", f"name the folder of a {kind}")
+    _compare(folder, meta["needs"], needs)
+    return read_weights(folder, meta), meta
+
+
+def read_weights(folder: Path, meta: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of a folder whose ``model.json`` is `meta`.
+
+    Raises
+    ------
+    InputError
+        If they are missing, damaged or not those described.
+    """
     path = folder / WEIGHTS
-    retrain = "train the network again"
     try:
         if file_digest(path) != meta["weights_sha256"]:
-            raise InputError(str(path), f"is not the file that {META} describes", retrain)
-        model.load_state_dict(load_file(path))
+            raise InputError(str(path), f"is not the file that {META} describes", _RETRAIN)
+        return dict(load_file(path))
     except OSError as error:
-        raise InputError(str(path), f"cannot be read ({error.strerror})", retrain) from error
-    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise InputError(str(path), f"cannot be read ({error.strerror})", _RETRAIN) from error
+    except safetensors.SafetensorError as error:
         line = str(error).splitlines()[0]
-        raise InputError(str(path), f"does not hold this network ({line})", retrain) from error
+        raise InputError(str(path), f"does not hold this network ({line})", _RETRAIN) from error
+
+
+def fill_network(model: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Give a network its weights, in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        If they are of another network; `folder` is where they came from.
+    """
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        line = str(error).splitlines()[0]
+        where = str(folder / WEIGHTS)
+        raise InputError(where, f"does not hold this network ({line})", _RETRAIN) from error
     model.eval()
-    return model.to(memory_format=torch.channels_last), meta  # type: ignore[call-overload]
 
 
 def _build(config: Config, meta: dict[str, Any]) -> Miun | Ranker | SourceCnn:

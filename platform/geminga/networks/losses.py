@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -14,7 +14,7 @@ from geminga.errors import InputError
 Measure = Callable[[Tensor, Tensor], Tensor]
 """Logits and target to one number."""
 
-Kind = Literal["miun", "ranker", "classifier"]
+Kind = Literal["miun", "ranker", "classifier", "evidence_net"]
 
 
 def bce(logits: Tensor, target: Tensor) -> Tensor:
@@ -42,6 +42,27 @@ def bce_dice(logits: Tensor, target: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Return the mean cross-entropy of logits (N, classes) and class numbers (N,)."""
     return functional.cross_entropy(logits, target.long())
+
+
+def balanced_cross_entropy(counts: Sequence[int]) -> Measure:
+    """Return a cross-entropy under which classes of unequal number count alike.
+
+    The log of the mix is added to the logits (logit adjustment, Menon et al. 2021): what the
+    network itself answers is then the posterior of an equal mix, learned from every sample without
+    the noise of large weights.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        Samples of each class in the training; a class without any is never the answer.
+    """
+    total = torch.tensor(list(counts), dtype=torch.float32).clamp(min=0.5)
+    log_mix = torch.log(total / total.sum())
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(logits + log_mix.to(logits.device), target)
+
+    return loss
 
 
 def mask_overlap(logits: Tensor, target: Tensor) -> Tensor:
@@ -72,6 +93,7 @@ METRICS: dict[Kind, dict[str, Measure]] = {
     "miun": {"mask_overlap": mask_overlap},
     "ranker": {"accuracy": binary_accuracy},
     "classifier": {"accuracy": accuracy},
+    "evidence_net": {"accuracy": accuracy},
 }
 """What each network reports besides its loss."""
 
@@ -79,6 +101,7 @@ _LOSSES_OF_KIND: dict[Kind, tuple[str, ...]] = {
     "miun": ("bce", "dice", "bce_dice"),
     "ranker": ("bce",),
     "classifier": ("cross_entropy",),
+    "evidence_net": ("cross_entropy",),
 }
 
 
