@@ -9,7 +9,7 @@ as the population of sources keep it where sources are.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -56,6 +56,8 @@ class SpectralFits:
         Of the log parabola, without the priors.
     n_bands : Int64 (n,)
         Channels that were measured.
+    model_flux : Float64 (n, C)
+        Photon flux of the log parabola in every channel, measured or not, ph/cm2/s.
     """
 
     pivot_gev: float
@@ -70,6 +72,7 @@ class SpectralFits:
     pl_index_error: Float64
     chi2: Float64
     n_bands: Int64
+    model_flux: Float64
 
 
 def _quadrature(low: Float64, high: Float64, pivot: float) -> tuple[Float64, Float64]:
@@ -211,6 +214,7 @@ def _fit_all(
     iterations: int,
     least_step: float,
     result: Float64,
+    model: Float64,
 ) -> None:
     """Fit every source with at least one weight; rows of `result` are in `SpectralFits`' order."""
     channels = flux.shape[1]
@@ -249,6 +253,8 @@ def _fit_all(
             theta, flux[n], weight[n], nodes, quad, prior, limits, 3, iterations, least_step,
             covariance,
         )  # fmt: skip
+        _moments(theta, nodes, quad, moments)
+        model[n] = moments[:, 0]
         _moments(theta, energy_nodes, energy_quad, energy_moments)
         total, slope = 0.0, np.zeros(3)
         for c in range(len(energy_nodes)):
@@ -294,13 +300,13 @@ def fit_spectra(band_flux: Float64, band_flux_error: Float64, edges_gev: Float64
             f"{flux.shape} with errors {error.shape} and edges {edges.shape}",
             "give one flux and one error of every source and pair of edges",
         )
-    if not (np.isfinite(edges).all() and (0 < edges[:, 0]).all() and (np.diff(edges) > 0).all()):
+    if not (np.isfinite(edges).all() and (edges[:, 0] > 0).all() and (np.diff(edges) > 0).all()):
         raise InputError(
             "energies of the bands", f"{edges.tolist()} GeV", "give finite edges that rise from 0"
         )
-    result = np.full((len(flux), 10), np.nan)
+    result, model = np.full((len(flux), 10), np.nan), np.full(flux.shape, np.nan)
     if not edges.size:
-        return SpectralFits(math.nan, *result.T, n_bands=np.zeros(len(flux), np.int64))
+        return _fits(math.nan, result, np.zeros(len(flux), np.int64), model)
     measured = np.isfinite(flux) & np.isfinite(error) & (error > 0)
     weight = np.where(measured, 1.0, 0.0) / np.where(measured, error, 1.0) ** 2
     pivot = float(np.sqrt(edges[:, 0].min() * edges[:, 0].max()))
@@ -319,5 +325,12 @@ def fit_spectra(band_flux: Float64, band_flux_error: Float64, edges_gev: Float64
         ITERATIONS,
         STEP,
         result,
+        model,
     )
-    return SpectralFits(pivot, *result.T, n_bands=measured.sum(axis=1))
+    return _fits(pivot, result, measured.sum(axis=1), model)
+
+
+def _fits(pivot: float, result: Float64, n_bands: Int64, model: Float64) -> SpectralFits:
+    names = [f.name for f in fields(SpectralFits)][1 : 1 + result.shape[1]]
+    columns = dict(zip(names, result.T.copy(), strict=True))
+    return SpectralFits(pivot_gev=pivot, n_bands=n_bands, model_flux=model, **columns)
