@@ -15,6 +15,7 @@ import yaml
 from geminga.config import Config, load_config
 from geminga.errors import GemingaError, InputError
 from geminga.logs import show_logs
+from geminga.pipeline.verbs import PriorKind, spread
 
 app = typer.Typer(
     help="From raw gamma-ray sky maps to source catalogues.",
@@ -31,12 +32,6 @@ SetOption = Annotated[
 ]
 
 USER_ERROR = 2
-
-MANY_FILES = {
-    "detect": ("--counts", "--events", "--exposure"),
-    "evaluate": ("--detections", "--truth", "--oracle"),
-}
-"""Options of a verb that take one file or several in a row, as the shell expands a pattern."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,22 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
             return int(error.exit_code)
         raise
     return result if isinstance(result, int) else 0
-
-
-def spread(arguments: list[str]) -> list[str]:
-    """Repeat an option of MANY_FILES in front of each of its files: ``--a 1 2`` is ``--a 1 --a 2``."""
-    options = MANY_FILES.get(arguments[0], ()) if arguments else ()
-    out: list[str] = []
-    current, files = "", 0
-    for word in arguments:
-        if word.startswith("-"):
-            name, _, value = word.partition("=")
-            current, files = (name if name in options else ""), int(bool(value))
-        elif current:
-            out += [current] if files else []
-            files += 1
-        out.append(word)
-    return out
 
 
 @config_app.command("show")
@@ -345,6 +324,45 @@ def evaluate_command(
     typer.echo(text, nl=False)
 
 
+@app.command("classify")
+def classify_command(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML configuration: classify its run")
+    ] = None,
+    overrides: SetOption = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="FITS catalogue with the columns of 4FGL")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of classes, report, figures")] = None,
+    prior: Annotated[PriorKind, typer.Option(help="mix of classes")] = PriorKind.NATURAL,
+    population: Annotated[str, typer.Option(help="sources to train on")] = "4fgl_dr2",
+    sources: Annotated[int, typer.Option(help="simulated sources of a class")] = 8000,
+    seed: Annotated[int, typer.Option(min=0, help="root seed")] = 2018,
+) -> None:
+    """Classify the detections of a run, or the sources of a catalogue by their own columns.
+
+    With --catalog and --out: bands, years and errors as the file has them; trained on simulation.
+    """
+    if (config is None) == (catalog is None):
+        raise InputError("classify", "one thing is classified", "give --config, or --catalog")
+    if config is not None:
+        if out is not None:
+            raise InputError("--out", "has no meaning with --config", "leave it out")
+        from geminga.pipeline.stages import run_pipeline
+        from geminga.pipeline.verbs import VERBS
+
+        return run(load_config(config, overrides), VERBS["classify"][0], run_pipeline)
+    if overrides:
+        raise InputError("--set", "has no meaning without --config", "leave it out")
+    if catalog is None or out is None:
+        raise InputError("--out", "is not given", "name a folder for the results")
+    from geminga.pipeline.classify_catalogue import CatalogueRequest, classify_catalogue
+
+    request = CatalogueRequest(catalog, out, prior.value, seed, population, sources)
+    table = classify_catalogue(request)
+    typer.echo(f"{(table['CLASS'] != '').sum()} of {len(table)} sources classified in {out}")
+
+
 def _add_stage_verb(verb: str, stage: str | None, text: str) -> Callable[..., None]:
     def command(config: ConfigOption, overrides: SetOption = None) -> None:
         from geminga.pipeline.stages import run_pipeline
@@ -371,7 +389,7 @@ def _register() -> None:
 
     _add_stage_verb("run", None, "Run the whole pipeline: from skies to the report.")
     for verb, (stage, text) in VERBS.items():
-        if verb != "evaluate":  # which also takes lists
+        if verb not in ("classify", "evaluate"):  # which also take files
             _add_stage_verb(verb, stage, text)
 
 
