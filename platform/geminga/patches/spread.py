@@ -56,15 +56,39 @@ def bin_pixel_counts(
     tuple of Float32 (P, n_b, n_b), one per band
         Counts of whole pixels and parts of them; rows along y (north).
     """
-    images = tuple(np.zeros((len(frames), n, n), np.float32) for n in pixel_sizes(bands))
+    return spread_tangent(counts, frames, [size_deg] * len(bands), pixel_sizes(bands))
+
+
+def spread_tangent(
+    counts: PixelCounts, frames: Float64, size_deg: Sequence[float], pixels: Sequence[int]
+) -> tuple[Float32, ...]:
+    """Spread the counts of pixels over square images, one size and resolution per channel.
+
+    Parameters
+    ----------
+    counts : PixelCounts
+    frames : Float64 (P, 3, 3)
+        Frames of the images.
+    size_deg : sequence of float, one per channel
+        Widths in degrees.
+    pixels : sequence of int, one per channel
+        Pixels per side.
+
+    Returns
+    -------
+    tuple of Float32 (P, n_c, n_c), one per channel
+        Counts of whole pixels and parts of them; rows along y (north).
+    """
+    images = tuple(np.zeros((len(frames), n, n), np.float32) for n in pixels)
     own = {True: np.ascontiguousarray(frames, dtype=np.float64)}
     own[False] = np.ascontiguousarray(equatorial_from_galactic(own[True]))
-    near: dict[tuple[bool, int], tuple[Int64, Int64]] = {}
+    near: dict[tuple[bool, int, float], tuple[Int64, Int64]] = {}
     for part in counts.parts:
-        key = part.galactic, min(COARSE_ORDER, part.nside.bit_length() - 1)
+        size = size_deg[part.channel]
+        key = part.galactic, min(COARSE_ORDER, part.nside.bit_length() - 1), size
         if key not in near:
-            near[key] = _frames_near(own[part.galactic], size_deg, key[1])
-        _add(part, key[1], *near[key], own[part.galactic], size_deg, images[part.channel])
+            near[key] = _frames_near(own[part.galactic], size, key[1])
+        _add(part, key[1], *near[key], own[part.galactic], size, images[part.channel])
     return images
 
 
