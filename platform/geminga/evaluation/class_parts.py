@@ -48,14 +48,20 @@ class PartFigures:
         Number of units.
     comparisons : sequence of Comparison
         All of classes that exist.
+    areas : bool
+        Whether to give the area under the curve of each comparison, which takes most of the time.
     """
 
     def __init__(
-        self, classified: Classified, unit: Int64, units: int, comparisons: Sequence[Comparison]
+        self,
+        classified: Classified,
+        unit: Int64,
+        units: int,
+        comparisons: Sequence[Comparison],
+        areas: bool = True,
     ) -> None:
         c, k = classified, len(classified.class_names)
-        self._k, self._true = k, len(c.true_classes)
-        self._has_fake = c.has_fake
+        self._true, self._areas = len(c.true_classes), areas
         self._natural = _cells(unit, c.label, c.probabilities.argmax(axis=1), k, units)
         self._flat = _cells(unit, c.label, c.probabilities_flat.argmax(axis=1), k, units)
         true = c.label < self._true
@@ -89,9 +95,9 @@ class PartFigures:
             result["macro_f1"] = _mean(f1_scores(shares))
             result |= self._fake.figures(weights)
         for name, pair in self._pairs.items():
-            accuracy, area = pair.figures(weights)
-            result[f"balanced_accuracy/{name}"] = accuracy
-            result[f"auc/{name}"] = area
+            result[f"balanced_accuracy/{name}"] = pair.accuracy(weights)
+            if self._areas:
+                result[f"auc/{name}"] = pair.area(weights)
         return result
 
 
@@ -134,14 +140,15 @@ class _Pair:
         values, self._place = np.unique(a - b, return_inverse=True)
         self._size = len(values)
 
-    def figures(self, weights: Float64) -> tuple[Float64, Float64]:
-        accuracy = _ratio(weights @ self._right, weights @ self._number).mean()
+    def accuracy(self, weights: Float64) -> Float64:
+        return np.asarray(_ratio(weights @ self._right, weights @ self._number).mean())
+
+    def area(self, weights: Float64) -> Float64:
         w = weights[self._unit]
         of_first = np.bincount(self._place, w * self._first, self._size)
         of_second = np.bincount(self._place, w * ~self._first, self._size)
         below = np.cumsum(of_second) - 0.5 * of_second
-        area = _ratio(np.sum(of_first * below), of_first.sum() * of_second.sum())
-        return np.asarray(accuracy), np.asarray(area)
+        return _ratio(np.sum(of_first * below), of_first.sum() * of_second.sum())
 
 
 class _Fake:

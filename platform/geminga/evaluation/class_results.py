@@ -140,7 +140,7 @@ class ClassResult:
     skies : int
         Number of skies.
     comparisons : tuple of str
-        Names of the comparisons without a cut in flux, which are also given by flux and latitude.
+        Names of the comparisons; those without a cut in flux are also given by flux and latitude.
     goals : tuple of Goal
         Rows of the leading table.
     classifiers, ceilings : dict of ClassFigures
@@ -206,10 +206,9 @@ class ClassResult:
 
     def leading_metrics(self) -> dict[str, float]:
         """Return the few of `metrics` that runs are compared by: the rows of the goals."""
-        keys = tuple(f"/{_key(goal.figure)}" for goal in self.goals)
-        classes = tuple(f"{slug(name)}/" for name in self.classifiers)
         known = self.metrics()
-        return {k: v for k, v in known.items() if k.startswith(classes) and k.endswith(keys)}
+        keys = [f"{slug(n)}/{_key(goal.figure)}" for n in self.classifiers for goal in self.goals]
+        return {key: known[key] for key in keys if key in known}
 
 
 def _in_order(tree: Mapping[str, Any]) -> dict[str, Any]:

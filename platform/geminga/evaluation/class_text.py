@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from geminga.evaluation.bootstrap import Estimate
 from geminga.evaluation.class_goals import Goal, Judged
+from geminga.evaluation.class_metrics import LAT_COMPARISONS
 from geminga.evaluation.class_results import ClassFigures, ClassResult, RangeFigures
 
 
@@ -20,7 +21,7 @@ def class_text(result: ClassResult) -> str:
         blocks += [f"{name}: each class", class_table(one)]
         for words, ranges in (("true flux S1", one.by_flux), ("latitude", one.by_latitude)):
             if ranges:
-                blocks += [f"{name}: by {words}", range_table(ranges, result.comparisons)]
+                blocks += [f"{name}: by {words}", range_table(ranges, shown_comparisons(result))]
         blocks += [f"{name}: confusion, rows are true classes", confusion_table(one)]
         flags = _flags(one)
         if flags:
@@ -57,12 +58,11 @@ def leading_table(result: ClassResult) -> str:
 def comparison_table(result: ClassResult) -> str:
     """Return balanced accuracy and AUC of every comparison, classifiers then ceilings."""
     named = {**result.classifiers, **result.ceilings}
-    keys = [k for k in _first(result).figures if k.startswith("balanced_accuracy/")]
     rows = [["balanced accuracy (AUC)", *named]]
-    for key in keys:
-        name = key.partition("/")[2]
+    for name in result.comparisons:
         cells = [
-            f"{_number(one.figures[key])} ({one.figures[f'auc/{name}'].value:.3f})"
+            f"{_number(one.figures[f'balanced_accuracy/{name}'])} "
+            f"({one.figures[f'auc/{name}'].value:.3f})"
             for one in named.values()
         ]
         rows.append([name, *cells])
@@ -115,6 +115,14 @@ def confusion_table(figures: ClassFigures) -> str:
     return markdown(rows)
 
 
+def shown_comparisons(result: ClassResult) -> list[str]:
+    """Return the uncut comparisons to show by flux and latitude: the standard ones, else all."""
+    standard = [c.name for c in LAT_COMPARISONS if c.s1_cut == 0 and c.name in result.comparisons]
+    ranges = [r for one in result.classifiers.values() for r in (*one.by_flux, *one.by_latitude)]
+    uncut = [n for n in result.comparisons if f"balanced_accuracy/{n}" in _keys(ranges)]
+    return standard or uncut
+
+
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """Return rows of cells as a markdown table; the first is the header.
 
@@ -132,6 +140,10 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def _first(result: ClassResult) -> ClassFigures:
     return next(iter(result.classifiers.values()))
+
+
+def _keys(ranges: Sequence[RangeFigures]) -> set[str]:
+    return {key for one in ranges for key in one.figures}
 
 
 def _flags(figures: ClassFigures) -> str:

@@ -50,7 +50,7 @@ class ClassSettings:
     latitudes : tuple of Latitude
         Parts of the sky.
     fewest : int
-        True sources of a range of flux below which it is left out.
+        Candidates of a class below which it is left out of a range of flux or latitude.
     bins : int
         Of the calibration.
     goals : tuple of Goal
@@ -62,7 +62,7 @@ class ClassSettings:
     comparisons: tuple[Comparison, ...] | None = None
     s1_edges: tuple[float, ...] = flux_edges(1e-11, 1e-7, 4)
     latitudes: tuple[Latitude, ...] = LATITUDES[1:4]
-    fewest: int = 10
+    fewest: int = 5
     bins: int = 15
     goals: tuple[Goal, ...] = (*LAT_GOALS, *COMMON_GOALS)
     resamples: int = 200
@@ -112,7 +112,7 @@ def measure_classes(
     # FAKE as the first (the one that ships) recognises it: a ceiling has one value for all.
     if first.has_fake:
         for name, c in ceilings.items():
-            joined = measure.ranges(with_measured_fake(c, first))
+            joined = measure.ranges(with_measured_fake(c, first), compared=False)
             for part, result in joined.items():
                 if part in tops[name]:
                     tops[name][part] = _with_macro(tops[name][part], result)
@@ -120,7 +120,7 @@ def measure_classes(
         title,
         units.description,
         len(skies),
-        tuple(c.name for c in comparisons if c.s1_cut == 0),
+        tuple(c.name for c in comparisons),
         tuple(g for g in settings.goals if _exists(g.figure, first, comparisons)),
         {name: measure.figures(c, measure.ranges(c), tops) for name, c in classifiers.items()},
         {name: measure.figures(c, tops[name], {}) for name, c in ceilings.items()},
@@ -145,28 +145,31 @@ class _Measure:
         self._settings = settings
 
     def rows(self, c: Classified) -> dict[tuple[str, int], Bool]:
-        """Return which candidates are in each range; those of flux with too few left out."""
+        """Return which candidates are in each range, without classes too rare there."""
         result: dict[tuple[str, int], Bool] = {("all", 0): np.ones(len(c), dtype=bool)}
         edges = np.array(self._settings.s1_edges)
         inner = np.searchsorted(edges[1:-1], c.s1_true, side="right")
         true = c.label < len(c.true_classes)
         for k in range(len(edges) - 1):
-            held = (inner == k) & true & np.isfinite(c.s1_true)
-            if held.sum() >= self._settings.fewest:
-                result["s1", k] = held
+            result["s1", k] = (inner == k) & true & np.isfinite(c.s1_true)
         for k, latitude in enumerate(self._settings.latitudes):
-            held = latitude.holds(c.lat_deg)
-            if held.any():
-                result["b", k] = held
-        return result
+            result["b", k] = latitude.holds(c.lat_deg)
+        for key, held in result.items():
+            if key[0] != "all":
+                common = np.bincount(c.label[held], minlength=len(c.class_names))
+                held &= common[c.label] >= self._settings.fewest
+        return {key: held for key, held in result.items() if held.any() or key[0] == "all"}
 
-    def ranges(self, c: Classified) -> _Ranges:
+    def ranges(self, c: Classified, compared: bool = True) -> _Ranges:
         """Return the figures of the whole and of each range, with their resamples."""
         unit, number = c.units(self._units, self._skies), self._units.weights.shape[1]
         result = {}
         for key, rows in self.rows(c).items():
-            asked = self._comparisons if key[0] == "all" else self._uncut
-            part = PartFigures(c.take(rows), unit[rows], number, asked)
+            whole = key[0] == "all"
+            asked = self._comparisons if whole else self._uncut
+            part = PartFigures(
+                c.take(rows), unit[rows], number, asked if compared else (), areas=whole
+            )
             result[key] = bootstrap(part.figures, self._units)
         return result
 
