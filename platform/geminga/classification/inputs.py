@@ -149,7 +149,7 @@ def class_quantities(evidence: Evidence) -> tuple[tuple[str, ...], Float32]:
         *POSITION_NAMES,
     )
     values = [
-        spectrum.reshape(len(evidence), -1),
+        spectrum.reshape(len(evidence), spectrum.shape[1] * spectrum.shape[2]),
         spectral,
         variability,
         evidence.detection,
