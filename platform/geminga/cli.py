@@ -330,13 +330,11 @@ def classify_command(
         Path | None, typer.Option("--config", "-c", help="YAML configuration: classify its run")
     ] = None,
     overrides: SetOption = None,
-    catalog: Annotated[
-        Path | None, typer.Option(help="FITS catalogue with the columns of 4FGL")
-    ] = None,
+    catalog: Annotated[Path | None, typer.Option(help="FITS catalogue like 4FGL")] = None,
     out: Annotated[Path | None, typer.Option(help="folder of classes, report, figures")] = None,
     prior: Annotated[PriorKind, typer.Option(help="mix of classes")] = PriorKind.NATURAL,
     population: Annotated[str, typer.Option(help="sources to train on")] = "4fgl_dr2",
-    sources: Annotated[int, typer.Option(help="simulated sources of a class")] = 8000,
+    sources: Annotated[int, typer.Option(help="simulated sources of a class")] = 12000,
     seed: Annotated[int, typer.Option(min=0, help="root seed")] = 2018,
 ) -> None:
     """Classify the detections of a run, or the sources of a catalogue by their own columns.

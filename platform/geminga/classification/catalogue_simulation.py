@@ -25,7 +25,7 @@ from geminga.sky.populations.variability import draw_yearly
 # Part of the threshold of a class' law for faint sources down to which sources are drawn: below it
 # none is found in a catalogue like 4FGL.
 _DEPTH = 0.04
-_BATCH = 20_000
+_BATCHES = (1_000, 20_000)
 _MOST_BATCHES = 200
 
 
@@ -81,6 +81,7 @@ def simulate_catalogue(
         )
     parts: list[Evidence] = []
     expected = np.zeros(len(classes))
+    size = int(np.clip(4 * per_class, *_BATCHES))
     for number, name in enumerate(classes):
         found, drawn, batch = 0, 0, 0
         mine: list[Evidence] = []
@@ -93,11 +94,11 @@ def simulate_catalogue(
                 )
             rng = generator(seed, Stage.CATALOGUE, part, number, batch)
             whole, sources, yearly = _draw(
-                rng, population, name, _BATCH, measurement.year_error.shape[1]
+                rng, population, name, size, measurement.year_error.shape[1]
             )
             evidence = measure(rng, measurement, sources, yearly)
             mine.append(evidence)
-            found, drawn, batch = found + len(evidence), drawn + _BATCH, batch + 1
+            found, drawn, batch = found + len(evidence), drawn + size, batch + 1
         parts.append(Evidence.join(mine).take(np.arange(per_class)))
         expected[number] = whole * found / drawn
     labels = np.repeat(np.arange(len(classes)), per_class)
