@@ -27,7 +27,7 @@ def made_up(
     slope = 1.0 - index[:, None]
     shape = (low**slope - high**slope) / (1e3**slope - 1e5**slope)
     flux = 10.0 ** rng.uniform(-9.6, -8.3, n)[:, None] * shape
-    exposure, background = 3e11, 200.0 / (1.0 + low / 1e2) ** 1.5
+    exposure, background = 3e11, 5000.0 / (1.0 + low / 1e2) ** 1.5
     counts = rng.poisson(flux * exposure + background)
     value = np.maximum(counts - background, 0.0) / exposure
     error = np.sqrt(counts + 1.0) / exposure

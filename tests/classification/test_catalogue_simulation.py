@@ -24,9 +24,9 @@ def measurement(tmp_path_factory: pytest.TempPathFactory) -> Measurement:
 def test_exposure_and_background_are_found(measurement: Measurement) -> None:
     low = 1e3 * measurement.edges_gev[:, 0]
     np.testing.assert_allclose(measurement.exposure[:2], 3e11, rtol=0.35)
-    expected = 200.0 / (1.0 + low / 1e2) ** 1.5
+    expected = 5000.0 / (1.0 + low / 1e2) ** 1.5
     found = np.nanmedian(measurement.background, axis=0) * (3e11 / measurement.exposure) ** 2
-    np.testing.assert_allclose(found[:3], expected[:3], rtol=0.6)
+    np.testing.assert_allclose(found[:3], expected[:3], rtol=0.2)
     assert measurement.year_error.shape[1] == 4
     assert np.nanmedian(measurement.year_error) == pytest.approx(0.2, rel=0.1)
 

@@ -269,7 +269,8 @@ def _nearest(points: Float64, at: Float64, rank: Int64) -> Int64:
     """Return for each place (n, k) one of its nearest points: the rank-th, of as many as there are."""
     number = min(_NEIGHBOURS, len(points))
     found = np.asarray(cKDTree(points).query(at, k=list(range(1, number + 1)))[1])
-    return np.asarray(found[np.arange(len(at)), rank % number], np.int64)
+    chosen: Int64 = np.asarray(found[np.arange(len(at)), rank % number], np.int64)
+    return chosen
 
 
 def _measure_years(
@@ -282,8 +283,9 @@ def _measure_years(
 ) -> Fluxes:
     n, number = yearly.shape
     if not number or not n:
-        return Fluxes(*(np.zeros((n, number)) for _ in range(2)), np.zeros((n, number), np.bool_))
-    rank = rng.integers(0, _NEIGHBOURS, n)
+        empty = np.zeros((n, number))
+        return Fluxes(empty, empty, empty > 0)
+    rank = np.asarray(rng.integers(0, _NEIGHBOURS, n), np.int64)
     like = _nearest(measurement.light_curves, _brightness(bands, significance, lat_deg), rank)
     error = measurement.year_error[like]
     own = np.interp(np.log(significance), *measurement.source_share)[:, None]

@@ -129,9 +129,9 @@ def assess(
     contrasts: dict[str, dict[str, ContrastFigures]] = {}
     shown = np.nan_to_num(flat, nan=0.0)
     for groups in contrasts_of(names):
-        own = [names[k] for k in simulated.labels]
+        known = [names[k] for k in simulated.labels]
         found = {
-            SIMULATED: contrast(groups, names, simulated_flat, own, seed),
+            SIMULATED: contrast(groups, names, simulated_flat, known, seed),
             ASSOCIATED: contrast(groups, names, shown, truth, seed),
         }
         for key, rows in sets.items():
