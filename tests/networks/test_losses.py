@@ -7,7 +7,7 @@ import torch
 
 from geminga.errors import InputError
 from geminga.networks import build_loss
-from geminga.networks.losses import accuracy, mask_overlap
+from geminga.networks.losses import accuracy, balanced_cross_entropy, mask_overlap
 
 MASK = torch.tensor([[[1, 0], [0, 0]]], dtype=torch.uint8)
 
@@ -51,3 +51,22 @@ def test_a_loss_that_does_not_fit_is_refused() -> None:
         build_loss("bce", "classifier")
     with pytest.raises(InputError, match="'mse'"):
         build_loss("mse")
+
+
+def test_balanced_cross_entropy_answers_for_an_equal_mix() -> None:
+    # Two classes, 90 and 10 samples, nothing known of them: the best answer is a half each.
+    target = torch.tensor([0] * 90 + [1] * 10)
+    loss = balanced_cross_entropy([90, 10])
+    even = float(loss(torch.zeros(100, 2), target))
+    for shift in (-0.5, 0.5):
+        assert float(loss(torch.tensor([[shift, 0.0]]).expand(100, 2), target)) > even
+    # Weights are 1 on average over the samples.
+    sure = torch.nn.functional.one_hot(target, 2) * 50.0
+    assert float(loss(sure, target)) == pytest.approx(0.0, abs=1e-6)
+    equal = balanced_cross_entropy([50, 50])
+    assert float(equal(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]))) == pytest.approx(math.log(2))
+
+
+def test_balanced_cross_entropy_without_samples_of_a_class() -> None:
+    loss = balanced_cross_entropy([5, 0])
+    assert math.isfinite(float(loss(torch.zeros(1, 2), torch.tensor([1]))))

@@ -45,22 +45,29 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def balanced_cross_entropy(counts: Sequence[int]) -> Measure:
-    """Return a cross-entropy under which classes of unequal number count alike.
+    """Return a cross-entropy under which the network answers for classes of equal number.
 
-    The log of the mix is added to the logits (logit adjustment, Menon et al. 2021): what the
-    network itself answers is then the posterior of an equal mix, learned from every sample without
-    the noise of large weights.
+    Samples weigh by the inverse root of their class' number, and what is left of the mix is added to
+    the logits as its log (logit adjustment, Menon et al. 2021). Full weights let a few samples of a
+    rare class set the direction of whole batches; the log alone leaves the rare classes little say
+    in when to stop.
 
     Parameters
     ----------
     counts : sequence of int
         Samples of each class in the training; a class without any is never the answer.
     """
-    total = torch.tensor(list(counts), dtype=torch.float32).clamp(min=0.5)
-    log_mix = torch.log(total / total.sum())
+    number = torch.tensor(list(counts), dtype=torch.float32)
+    root = number.clamp(min=0.5).sqrt()
+    log_mix = torch.log(root / root.sum())
+    weight = number.sum() / (root * number.sqrt().sum())
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(logits + log_mix.to(logits.device), target)
+        chosen = target.long()
+        each = functional.cross_entropy(
+            logits + log_mix.to(logits.device), chosen, reduction="none"
+        )
+        return (weight.to(logits.device)[chosen] * each).mean()
 
     return loss
 
