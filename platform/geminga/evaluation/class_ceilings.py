@@ -5,7 +5,7 @@ those found on test skies:
 
 - *noise-free truth*: true spectrum, flux, yearly factors and position;
 - *noisy expectation*: true fluxes of the channels and of the years, each with Gaussian noise of the
-  candidate's own measured error, and the position. Of a measurement it lacks what goes beyond that
+  size of the candidate's own measured error, and the position. Of a measurement it lacks what goes beyond that
   error: confusion with neighbours, a wrong diffuse background, the bias of fluxes found by search.
 
 They know nothing of FAKE, whose truth would be no flux at all: `with_measured_fake` joins a
@@ -37,8 +37,10 @@ BALANCE = 0.5
 """Power of 1 / (number of the class) that weighs training sources: halfway to a balanced mix, for
 trees learn neither from too few nor from a handful of heavy sources; undone exactly afterwards."""
 
+ROUNDS = 250
+"""Trees of each class."""
+
 _TREES = {
-    "max_iter": 250,
     "learning_rate": 0.04,
     "max_leaf_nodes": 15,
     "l2_regularization": 5.0,
@@ -52,6 +54,7 @@ def measure_ceilings(
     test: Sequence[FoundSources],
     classes: Sequence[str],
     seed: int,
+    rounds: int = ROUNDS,
 ) -> dict[str, Classified]:
     """Classify the found sources of test skies as well as truth and expectation allow.
 
@@ -63,6 +66,8 @@ def measure_ceilings(
         True classes; FAKE, if there, is left out.
     seed : int
         Root seed of the noise.
+    rounds : int
+        Trees of each class.
 
     Returns
     -------
@@ -99,7 +104,7 @@ def measure_ceilings(
         ),
     }
     return {
-        name: _classified(test, test_label, names, *_boosted(x, y, z, len(names)))
+        name: _classified(test, test_label, names, *_boosted(x, y, z, len(names), rounds))
         for name, (x, y, z) in inputs.items()
     }
 
@@ -155,10 +160,12 @@ def _labels(found: Sequence[FoundSources], names: Sequence[str]) -> Int64:
     return np.array([number[name] for name in given], dtype=np.int64)
 
 
-def _boosted(x: Float64, label: Int64, asked: Float64, k: int) -> tuple[Float64, Float64]:
+def _boosted(
+    x: Float64, label: Int64, asked: Float64, k: int, rounds: int
+) -> tuple[Float64, Float64]:
     """Return probabilities (n, k) with the natural prior and with the flat one."""
     share = np.bincount(label, minlength=k) / len(label)
-    trees = HistGradientBoostingClassifier(**_TREES, random_state=0)
+    trees = HistGradientBoostingClassifier(**_TREES, max_iter=rounds, random_state=0)
     trees.fit(x, label, sample_weight=(1.0 / share[label]) ** BALANCE)
     given = (
         np.asarray(trees.predict_proba(asked), dtype=np.float64) if len(asked) else np.zeros((0, k))

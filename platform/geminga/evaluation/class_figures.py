@@ -72,13 +72,13 @@ def confusion_figure(figures: ClassFigures, title: str = "") -> Figure:
 
 def confusion_by_flux(figures: ClassFigures, title: str = "") -> Figure:
     """Draw the confusion of true sources (balanced mix, flat prior) in each range of true flux."""
-    ranges = figures.by_flux
+    ranges = [r for r in figures.by_flux if sum(n > 0 for n in r.n) > 1] or figures.by_flux
     across = min(len(ranges), _PANELS_A_ROW)
     down = -(-len(ranges) // across)
-    size = 0.42 * len(figures.classes) + 0.6
-    figure = new_figure(size * across + 0.9, (size + 0.35) * down + 0.9)
-    grid = figure.subplots(down, across, squeeze=False)
     true = figures.classes[: _rows(figures)]
+    width, height = 0.4 * len(figures.classes) + 0.25, 0.32 * len(true) + 0.6
+    figure = new_figure(width * across + 1.0, height * down + 1.3)
+    grid = figure.subplots(down, across, squeeze=False)
     for place, axes in enumerate(grid.ravel()):
         if place >= len(ranges):
             axes.set_axis_off()
@@ -86,7 +86,8 @@ def confusion_by_flux(figures: ClassFigures, title: str = "") -> Figure:
         one = ranges[place]
         shares = one.confusion[: len(true)]
         text = [[_short(v) for v in row] for row in shares]
-        _matrix(axes, shares, text, figures.classes, true, 6.5)
+        _matrix(axes, shares, text, figures.classes, true, 7.5)
+        axes.set_aspect("auto")
         axes.set_title(f"{_flux_range(one)}\n{sum(one.n)} sources", fontsize=8)
         column = place % across
         if column:

@@ -18,6 +18,9 @@ KEPT_CURVE = (
 )  # fmt: skip
 """Shares of the true sources kept at which the curve of FAKE recall is given."""
 
+CURVE_BINS = 10
+"""Bins of equal width of the reliability curves."""
+
 _TINY = 1e-300
 
 
@@ -181,6 +184,9 @@ class CalibrationFigures:
     ``ece`` of the most probable class, ``ece_class`` of each class (K,); Brier score ``brier`` (K,)
     of each class and ``brier_sum``, the sum. Candidates of equal claim share a bin.
 
+    The curves ``reliability/`` of each class, (K, CURVE_BINS), have bins of equal width instead:
+    nearly all claims of a rare class are near 0, and bins of equal number would all lie there.
+
     Attributes
     ----------
     bins : int
@@ -189,25 +195,30 @@ class CalibrationFigures:
 
     def __init__(self, classified: Classified, unit: Int64, units: int, bins: int = 15) -> None:
         c, k = classified, len(classified.class_names)
-        self.bins, self._k = bins, k
+        self.bins = bins
         best = c.probabilities.argmax(axis=1)
         claims = [c.probabilities[:, j] for j in range(k)]
         claims.append(c.probabilities[np.arange(len(c)), best])
         outcomes = [c.label == j for j in range(k)] + [c.label == best]
-        parts = []
+        parts, curves = [], []
+        equal = np.linspace(0.0, 1.0, CURVE_BINS + 1)[1:-1]
         for claim, outcome in zip(claims, outcomes, strict=True):
-            edges = _inner_edges(claim, bins)
-            by = Sums(unit, np.searchsorted(edges, claim, side="right"), bins, units)
             hit = outcome.astype(np.float64)
+            place = np.searchsorted(_inner_edges(claim, bins), claim, side="right")
+            by = Sums(unit, place, bins, units)
             parts.append(np.stack([by(), by(claim), by(hit), by((claim - hit) ** 2)]))
-        self._sums = np.stack(parts, axis=2).reshape(4, units, (k + 1) * bins)
+            by = Sums(unit, np.searchsorted(equal, claim, side="right"), CURVE_BINS, units)
+            curves.append(np.stack([by(), by(claim), by(hit)]))
+        self._sums = np.stack(parts, axis=2)
+        self._curves = np.stack(curves[:-1], axis=2)
 
     def figures(self, weights: Float64) -> dict[str, Float64]:
         """Return all figures from the weight of every unit."""
-        n, claim, hit, square = (weights @ self._sums).reshape(4, self._k + 1, self.bins)
+        n, claim, hit, square = np.einsum("u,qukb->qkb", weights, self._sums)
         total = n.sum(axis=1)
         error = _ratio(np.abs(claim - hit).sum(axis=1), total)
         brier = _ratio(square.sum(axis=1)[:-1], total[:-1])
+        n, claim, hit = np.einsum("u,qukb->qkb", weights, self._curves)
         return {
             "ece": np.asarray(error[-1]),
             "ece_class": error[:-1],

@@ -59,7 +59,7 @@ class RangeFigures:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Claimed probability against what came true, in bins of about equal number."""
+    """Claimed probability against what came true, in bins of equal width that hold enough."""
 
     claim: tuple[float, ...]
     share: tuple[float, ...]

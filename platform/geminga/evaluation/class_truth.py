@@ -16,6 +16,9 @@ from geminga.matching import match
 from geminga.seeds import Stage, generator
 from geminga.sky.spectra import local_index, photon_flux
 
+_SIGNIFICANT = 4.0
+"""Fluxes of so many errors say what one photon's flux is."""
+
 
 @dataclass(frozen=True, eq=False)
 class FoundSources:
@@ -123,8 +126,7 @@ def noisy_features(found: FoundSources, seed: int, draw: int) -> Float64:
     """
     evidence = found.evidence
     rng = generator(seed, Stage.CEILING, found.sky, draw)
-    error = np.where(evidence.band_flux_error > 0, evidence.band_flux_error, np.nan)
-    flux = _band_flux(found) + error * rng.standard_normal(error.shape)
+    flux, error = _remeasured(found, rng)
     fits = fit_spectra(flux, error, evidence.edges_gev)
     level = np.log10(np.maximum(flux, 0.3 * error))
     fitted = (
@@ -150,6 +152,38 @@ def _band_flux(found: FoundSources) -> Float64:
     edges = 1e3 * found.evidence.edges_gev
     return _columns(
         [photon_flux(found.truth, float(a), float(b)) for a, b in edges], len(found.truth)
+    )
+
+
+def _remeasured(found: FoundSources, rng: np.random.Generator) -> tuple[Float64, Float64]:
+    """Return fluxes with noise drawn anew and the errors such a measurement would state, (n, C).
+
+    A candidate's own error knows how many photons it happened to have. Stated beside a flux with
+    other noise it would count them twice, and the ceiling would be too high. The variance is
+    therefore split: with a flux of 1/e for one photon it is (background) + F/e, of which the first
+    is the candidate's own, at least that of half a photon, and the second is that of the true flux
+    for the noise and of the noisy one for the stated error.
+    """
+    evidence = found.evidence
+    own = np.where(evidence.band_flux_error > 0, evidence.band_flux_error, np.nan)
+    photon = _photon_flux_of_one(evidence.band_flux, own)
+    signal = np.nan_to_num(np.maximum(evidence.band_flux, 0.0)) * photon
+    background = np.maximum(own**2 - signal, (0.5 * photon) ** 2)
+    true = _band_flux(found)
+    flux = true + np.sqrt(background + true * photon) * rng.standard_normal(own.shape)
+    return flux, np.sqrt(background + np.maximum(flux, 0.0) * photon)
+
+
+def _photon_flux_of_one(flux: Float64, error: Float64) -> Float64:
+    """Return the flux of one photon in each channel, (C,): the least variance over flux there is.
+
+    The twentieth part of the significant fluxes with the smallest ratio has next to no background;
+    0 where no flux is significant, for then the background alone makes the error.
+    """
+    held = flux > _SIGNIFICANT * error
+    ratio = np.where(held, error**2 / np.where(held, flux, 1.0), np.nan)
+    return np.array(
+        [np.quantile(r[k], 0.05) if k.any() else 0.0 for r, k in zip(ratio.T, held.T, strict=True)]
     )
 
 

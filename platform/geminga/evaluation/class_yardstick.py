@@ -33,6 +33,9 @@ from geminga.evaluation.yardstick import flux_edges
 UNLIKE = 0.99
 """Quantile of the training detections beyond which a candidate is called unlike."""
 
+FEWEST_CLAIMS = 10
+"""Candidates that a point of a reliability curve stands for at least."""
+
 _RATIOS = ("balanced_accuracy/", "auc/", "macro_f1", "recall_true", "f1_true")
 """What a ceiling is compared in; ``macro_f1`` with FAKE through `with_measured_fake`."""
 
@@ -336,7 +339,7 @@ def _reliability(classes: Sequence[str], result: Bootstrapped) -> dict[str, Reli
     error = result.error("reliability/share")
     found = {}
     for k, name in enumerate(classes):
-        held = n[k] > 0
+        held = n[k] >= FEWEST_CLAIMS
         found[name] = Reliability(
             _floats(claim[k][held]),
             _floats(share[k][held]),
