@@ -135,3 +135,11 @@ def build_catalogue(
     for column in classified_columns(candidates.columns):
         data[column.name] = candidates[column.name].to_numpy()[order]
     return catalog_table(classes, data).frame(data)
+
+
+def probabilities_of(frame: pd.DataFrame, classes: Sequence[str]) -> Float64 | None:
+    """Return the class probabilities (n, C + 1) among a frame's columns; None if it has none."""
+    names = [probability_column(name) for name in with_fake(classes)]
+    if not set(names) <= set(frame.columns):
+        return None
+    return frame[names].to_numpy(np.float64)

@@ -39,6 +39,19 @@ def label_candidates(
     InputError
         If a true source has a class that is not among `classes`.
     """
+    return partners(candidates, truth, classes, match_radius_deg)[0]
+
+
+def partners(
+    candidates: pd.DataFrame, truth: pd.DataFrame, classes: Sequence[str], match_radius_deg: float
+) -> tuple[Int64, Int64]:
+    """Return `label_candidates`, and the row of `truth` that each is matched with or -1, each (n,).
+
+    Raises
+    ------
+    InputError
+        If a true source has a class that is not among `classes`.
+    """
     names = truth["class_name"].to_numpy(dtype=object)
     number = {name: index for index, name in enumerate(classes)}
     unknown = sorted({str(name) for name in names} - set(number))
@@ -49,6 +62,8 @@ def label_candidates(
     labels = np.full(len(candidates), len(with_fake(classes)) - 1, dtype=np.int64)
     pairs = match(candidates, truth, match_radius_deg)
     pairs = pairs[(pairs["candidate"] >= 0) & (pairs["source"] >= 0)]
-    partners = names[pairs["source"].to_numpy()]
-    labels[pairs["candidate"].to_numpy()] = [number[name] for name in partners]
-    return labels
+    rows, sources = pairs["candidate"].to_numpy(), pairs["source"].to_numpy()
+    labels[rows] = [number[name] for name in names[sources]]
+    partner = np.full(len(candidates), -1, dtype=np.int64)
+    partner[rows] = sources
+    return labels, partner

@@ -6,10 +6,12 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from ray.train import (
@@ -23,14 +25,17 @@ from ray.train import (
 from ray.train.torch import TorchTrainer, get_device, prepare_model
 from torch import Tensor, nn
 
+from geminga.classes import with_fake
 from geminga.classification import samples
+from geminga.classification.class_training import ClassSamples, member_ingredients
+from geminga.classification.evidence import Evidence
 from geminga.classification.store import load_samples
 from geminga.config import Config
 from geminga.errors import InputError
 from geminga.localisation.features import feature_names
 from geminga.logs import show_logs
 from geminga.networks.build import build_classifier, build_miun, build_ranker
-from geminga.networks.losses import METRICS, Kind, build_loss
+from geminga.networks.losses import METRICS, Kind, Measure, build_loss
 from geminga.sections import TrainingConfig
 from geminga.training.batches import Batch
 from geminga.training.loop import EpochReport, fit
@@ -46,20 +51,22 @@ MAX_FAILURES = 2
 
 
 def train_network(
-    kind: Kind, config: Config, train: list[Path], valid: list[Path], folder: Path
+    kind: Kind, config: Config, train: list[Path], valid: list[Path], folder: Path, member: int = 0
 ) -> TrainState:
     """Train a network with Ray Train; return the state after the last epoch.
 
     Parameters
     ----------
     kind : str
-        ``miun``, ``ranker`` or ``classifier``.
+        ``miun``, ``ranker``, ``classifier`` or ``evidence_net``.
     config : Config
         Settings of the run.
     train, valid : list of Path
         Files of the training and of the validation set, one per sky.
     folder : Path
         Where checkpoints are kept; a training that was interrupted there goes on.
+    member : int
+        Number of an ``evidence_net`` among those that are averaged.
 
     Raises
     ------
@@ -78,6 +85,7 @@ def train_network(
             "config": config.model_dump_json(),
             "train": [str(p.resolve()) for p in train],
             "valid": [str(p.resolve()) for p in valid],
+            "member": member,
         },
         scaling_config=ScalingConfig(
             num_workers=settings.workers,
@@ -107,6 +115,7 @@ def settings_of(kind: Kind, config: Config) -> TrainingConfig:
         "miun": config.miun_training,
         "ranker": config.ranker_training,
         "classifier": config.classifier_training,
+        "evidence_net": config.evidence_net_training,
     }
     return sections[kind]
 
@@ -140,23 +149,23 @@ def _worker(task: dict[str, Any]) -> None:
     if not settings.use_gpu:
         torch.set_num_threads(settings.threads or max((os.cpu_count() or 1) // workers, 1))
     train, valid = [Path(p) for p in task["train"]], [Path(p) for p in task["valid"]]
-    model, train_batches, valid_batches = _ingredients(kind, config, train, valid, rank, workers)
+    parts = _ingredients(kind, config, train, valid, rank, workers, task["member"])
     checkpoint = ray.train.get_checkpoint()
     state = None
     if checkpoint is not None:
         with checkpoint.as_directory() as stored:
             state = load_state(Path(stored) / STATE_FILE)
     fit(
-        model,
-        train_batches,
-        valid_batches,
+        parts.model,
+        parts.train,
+        parts.valid,
         settings,
-        loss=build_loss(settings.loss, kind),
+        loss=parts.loss,
         metrics=METRICS[kind],
         on_epoch=_reporter(rank, settings.epochs),
         state=state,
         device=get_device(),
-        seed=config.seed,
+        seed=parts.seed,
         rank=rank,
         wrap_model=prepare_model,
         reduce_mean=_mean_over_workers if workers > 1 else _same,
@@ -177,29 +186,67 @@ def _is_no_report(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or "/ray/train/" not in record.name
 
 
+@dataclass(frozen=True)
+class _Ingredients:
+    """A network, one worker's training and validation batches, the loss, the seed of the loop."""
+
+    model: nn.Module
+    train: Callable[[int], Iterable[Batch]]
+    valid: Callable[[], Iterable[Batch]]
+    loss: Measure
+    seed: int
+
+
 def _ingredients(
-    kind: Kind, config: Config, train: list[Path], valid: list[Path], rank: int, workers: int
-) -> tuple[nn.Module, Callable[[int], Iterable[Batch]], Callable[[], Iterable[Batch]]]:
-    """Return the network and one worker's training and validation batches."""
+    kind: Kind,
+    config: Config,
+    train: list[Path],
+    valid: list[Path],
+    rank: int,
+    workers: int,
+    member: int,
+) -> _Ingredients:
+    if kind == "evidence_net":
+        names = with_fake(config.classes)
+        shown, held = class_samples(train, config), class_samples(valid, config)
+        return _Ingredients(*member_ingredients(shown, held, config, names, member, rank, workers))
+    loss = build_loss(settings_of(kind, config).loss, kind)
     if kind == "miun":
         reader = PatchReader(train, config, rank, workers)
         checker = PatchReader(valid, config, rank, workers)
-        return build_miun(config), reader.train, checker.valid
+        return _Ingredients(build_miun(config), reader.train, checker.valid, loss, config.seed)
     if kind == "ranker":
-        names = feature_names(len(config.channels))
+        features = feature_names(len(config.channels))
         size = config.ranker_training.batch_size
-        rows = RowReader(train, names, size, config.seed, rank, workers)
-        model = build_ranker(config, len(names))
+        rows = RowReader(train, features, size, config.seed, rank, workers)
+        model = build_ranker(config, len(features))
         model.standardise(rows.features)
-        held_out = RowReader(valid, names, size, config.seed, rank, workers)
-        return model, rows.train, held_out.valid
-    shown = samples.SourceSamples.join([load_samples(p)[0] for p in train])
-    held = samples.SourceSamples.join([load_samples(p)[0] for p in valid])
-    return (
+        held_out = RowReader(valid, features, size, config.seed, rank, workers)
+        return _Ingredients(model, rows.train, held_out.valid, loss, config.seed)
+    images = samples.SourceSamples.join([load_samples(p)[0] for p in train])
+    checked = samples.SourceSamples.join([load_samples(p)[0] for p in valid])
+    return _Ingredients(
         build_classifier(config),
-        lambda epoch: samples.train_batches(shown, config, epoch, rank, workers),
-        lambda: samples.valid_batches(held, config, rank, workers),
+        lambda epoch: samples.train_batches(images, config, epoch, rank, workers),
+        lambda: samples.valid_batches(checked, config, rank, workers),
+        loss,
+        config.seed,
     )
+
+
+def class_samples(files: Sequence[Path], config: Config) -> ClassSamples:
+    """Return the candidates of evidence files, those on extended sources left out.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged, or there are no candidates.
+    """
+    stored = [Evidence.load(path) for path in files]
+    kept = [(evidence.take(more["counted"]), more) for evidence, more in stored]
+    labels = np.concatenate([more["label"][more["counted"]] for _, more in kept])
+    evidence = Evidence.join([evidence for evidence, _ in kept])
+    return ClassSamples.of(evidence, labels, config, with_fake(config.classes))
 
 
 def _reporter(rank: int, epochs: int) -> Callable[[EpochReport], None]:

@@ -30,9 +30,14 @@ def class_text(result: ClassResult) -> str:
 
 
 def leading_table(result: ClassResult) -> str:
+    """Return `leading_rows` as markdown."""
+    return markdown(leading_rows(result))
+
+
+def leading_rows(result: ClassResult) -> list[list[str]]:
     """Return the goals: each classifier, each ceiling, the ratio of the first to it, the goal.
 
-    A figure that meets its goal is in bold.
+    A figure that meets its goal is in bold; the first row is the head.
     """
     names, tops = list(result.classifiers), list(result.ceilings)
     head = ["figure", "earlier", *names, *tops, *(f"ratio to {top}" for top in tops), "goal"]
@@ -52,7 +57,7 @@ def leading_table(result: ClassResult) -> str:
                 _goal(goal),
             ]
         )
-    return markdown(rows)
+    return rows
 
 
 def comparison_table(result: ClassResult) -> str:

@@ -22,6 +22,15 @@ from geminga.evaluation.summary import RunSummary, run_summary, search_summary
 from geminga.evaluation.yardstick_text import leading_table
 from geminga.files import read_json, read_parquet, write_json
 from geminga.matching import match
+from geminga.pipeline.class_assess import (
+    CLASS_RESULT,
+    CLASS_TABLE,
+    measure_run_classes,
+    write_classes,
+)
+from geminga.pipeline.class_model import CLASS_MODEL
+from geminga.pipeline.classify import probability_file
+from geminga.pipeline.evidence import is_measured
 from geminga.pipeline.examples import example_patches
 from geminga.pipeline.galleries import run_galleries
 from geminga.pipeline.measured import measure_by_interstellar, measure_run, run_lists
@@ -67,7 +76,7 @@ def reference_files(config: Config) -> Sequence[Path]:
 def run_evaluate(context: Context, folder: Path) -> Mapping[str, Any]:
     """Measure completeness, purity, positions and classes; draw the figures."""
     ranked = primary_search(context.config) == RANKED
-    for kind in ("miun", *(("ranker",) if ranked else ()), "classifier"):
+    for kind in ("miun", *(("ranker", CLASS_MODEL) if ranked else ()), "classifier"):
         history = read_json(context.folder(kind) / "history.json")
         save(folder, f"training_{kind}", figures.training_curves(history, f"training of {kind}"))
     tables = []
@@ -75,6 +84,8 @@ def run_evaluate(context: Context, folder: Path) -> Mapping[str, Any]:
         summary = evaluate_real_sky(context, folder)
     else:
         tables.append(_measure(context, folder))
+        if is_measured(context.config):
+            tables.append(_measure_classes(context, folder))
         summary = _evaluate_simulated(context, folder)
     write_json(folder / SUMMARY, summary.to_json())
     context.tracker.metrics(summary.metrics())
@@ -107,6 +118,17 @@ def _measure(context: Context, folder: Path) -> str:
     for name in (BY_MODEL, MODEL_TABLE):
         context.tracker.artifact(folder / name)
     return leading_table(result) + "\n\n" + table
+
+
+def _measure_classes(context: Context, folder: Path) -> str:
+    """Measure the classifiers, draw their figures; return the leading table."""
+    result = measure_run_classes(context)
+    table = write_classes(result, folder, folder / FIGURES)
+    context.tracker.metrics(result.metrics())
+    context.tracker.parent_metrics(result.metrics())
+    for name in (CLASS_RESULT, CLASS_TABLE):
+        context.tracker.artifact(folder / name)
+    return table
 
 
 def _evaluate_simulated(context: Context, folder: Path) -> RunSummary:
@@ -196,7 +218,7 @@ def _confusion(context: Context) -> ConfusionCounts:
         counted = _counted(context, found, truth, sky)
         candidates = found[counted].reset_index(drop=True)
         true = label_candidates(candidates, truth, config.classes, radius)
-        stored = read_json(context.folder("catalog") / f"probabilities_{sky:07d}.json")
+        stored = read_json(probability_file(context.folder("catalog"), sky))
         probabilities = np.array(stored["rows"], dtype=np.float64)
         rows = probabilities.reshape(len(found), len(stored["classes"]))
         predicted = rows.argmax(axis=1)[counted]

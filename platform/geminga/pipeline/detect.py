@@ -16,6 +16,7 @@ import pandas as pd
 
 import geminga
 from geminga.catalogue import build_catalogue, write_fits, write_regions
+from geminga.catalogue.build import probabilities_of
 from geminga.config import Config
 from geminga.errors import InputError
 from geminga.files import atomic, file_digest, write_json
@@ -121,7 +122,8 @@ def detect(request: Request, search: Search | None = None) -> pd.DataFrame:
         _LOG.warning("the files hold not one photon in the model's bands: an empty catalogue")
         candidates = CANDIDATES.empty()
     around = surroundings(config, inputs.response, inputs.coverage)
-    catalog = build_catalogue(candidates, None, config.classes, around=around)
+    probabilities = probabilities_of(candidates, config.classes)
+    catalog = build_catalogue(candidates, probabilities, config.classes, around=around)
     told = _provenance(request, model, inputs, files, cubes, patches)
     _write(request, catalog, inputs, {**told, "search": candidates.attrs.get(NOTES, {})})
     _LOG.info("%d sources written to %s", len(catalog), request.out / CATALOG_FILE)

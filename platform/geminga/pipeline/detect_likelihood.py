@@ -19,6 +19,7 @@ from geminga.errors import InputError
 from geminga.patches.covered import covered_records
 from geminga.patches.grid import PatchGrid, grid_for_sky
 from geminga.patches.store import write_records
+from geminga.pipeline.detect_classes import classifier_of
 from geminga.pipeline.likelihood import candidates_of, likelihood_search
 from geminga.seeds import Split, sky_id
 from geminga.sky.coverage import Coverage
@@ -71,7 +72,8 @@ def search_by_likelihood(
     -------
     DataFrame
         CANDIDATES, surest first, with what the fits say (`candidates_of`) and, with a ranker,
-        ``probability``; ``attrs[NOTES]`` is what the provenance says.
+        ``probability``, with a classifier the columns of `geminga.pipeline.class_columns`;
+        ``attrs[NOTES]`` is what the provenance says.
 
     Raises
     ------
@@ -79,7 +81,7 @@ def search_by_likelihood(
         If the weights are damaged or of another configuration, or an input of the reference model
         of the diffuse emission is missing.
     """
-    rank = ranker_of(model_folder, config)
+    rank, classify = ranker_of(model_folder, config), classifier_of(model_folder, config)
     sky = sky_id(Split.TEST, 0)
     grid = grid_for_sky(config, sky)
     used = np.flatnonzero(coverage.patch_shares(grid.frames, grid.size_deg) > 0)
@@ -90,7 +92,10 @@ def search_by_likelihood(
     cut = LEAST_TS
     if rank is not None:
         found, cut = rank(found), _cut_of(rank, model_folder)
-    kept = found[(found["score"] >= cut) | everything].reset_index(drop=True)
+    chosen = np.flatnonzero((found["score"] >= cut) | everything)
+    kept = found.iloc[chosen].reset_index(drop=True)
+    if classify is not None:
+        kept = pd.concat([kept, classify(photons, coverage, found, chosen)], axis=1)
     _LOG.info(
         "%d sources fitted, %d of them with a score of %.3g or more%s",
         len(found),
@@ -106,6 +111,7 @@ def search_by_likelihood(
         "patches_searched": len(used),
         "sources_fitted": len(found),
         "reference_diffuse_model": reference,
+        "classified": classify is not None,
     }
     kept.attrs[NOTES] = notes
     return kept

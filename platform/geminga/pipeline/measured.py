@@ -15,8 +15,10 @@ from geminga.distributed.work import run_pieces
 from geminga.evaluation.yardstick import YardstickSettings, measure_searches
 from geminga.evaluation.yardstick_results import Yardstick
 from geminga.files import read_parquet
+from geminga.pipeline.evidence import is_measured
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import (
+    CLASSIFIED,
     ORACLE,
     SEARCH_NAMES,
     candidate_file,
@@ -63,11 +65,14 @@ def run_lists(context: Context, folder: Path) -> RunLists:
             with_expected_ts(table, read_parquet(expected_ts_file(folder, sky)))
             for table, sky in zip(truth, skies, strict=True)
         ]
-    place = context.folder("search")
+    places = dict.fromkeys(searches, context.folder("search"))
+    if is_measured(config):
+        places[CLASSIFIED] = context.folder("catalog")
     return RunLists(
         {
-            search: [read_parquet(candidate_file(place, search, sky)) for sky in skies]
-            for search in searches
+            search: [read_parquet(candidate_file(places[search], search, sky)) for sky in skies]
+            for search in SEARCH_NAMES
+            if search in places
         },
         truth,
         [extended_of(context, sky) for sky in skies],

@@ -14,6 +14,8 @@ from geminga.config import Config, config_from_tree
 from geminga.errors import InputError
 from geminga.files import atomic, file_digest, read_json, write_json
 from geminga.networks.checkpoint import META, WEIGHTS
+from geminga.pipeline.class_model import CLASS_MODEL
+from geminga.pipeline.detect_classes import CLASSES_FOLDER, classifier_of
 from geminga.pipeline.detect_likelihood import RANKER_FOLDER, ranker_of
 from geminga.pipeline.model_card import model_card
 from geminga.pipeline.models import CONFIG_FILE, SHIPPED, Model, load_model
@@ -56,7 +58,7 @@ class Packaged:
 
 
 def package_model(config: Config, name: str, to: Path | None = None) -> Packaged:
-    """Make a model of the ranker of a finished run.
+    """Make a model of the ranker and the classifier of a finished run.
 
     Parameters
     ----------
@@ -75,14 +77,15 @@ def package_model(config: Config, name: str, to: Path | None = None) -> Packaged
     Raises
     ------
     InputError
-        If the run has no ranker of this configuration, a setting cannot be packaged, or the folder
-        cannot be written.
+        If the run has no ranker or classifier of this configuration, a setting cannot be packaged,
+        or the folder cannot be written.
     """
     if not _NAME.fullmatch(name):
         raise InputError("--name", f"{name!r} is no plain name", "use letters, digits, _ and -")
     packaged = packaged_config(config, name)
     root = run_folder(config)
-    trained = _trained(config, root)
+    trained = _trained(config, root, "ranker")
+    classes = _trained(config, root, CLASS_MODEL)
     cut = float(read_json(root / "ranker" / CUTS_FILE)[RANKED])
     target = (SHIPPED if to is None else to) / name
     with atomic(target) as folder:
@@ -98,6 +101,7 @@ def package_model(config: Config, name: str, to: Path | None = None) -> Packaged
         meta = read_json(trained / META)
         meta["extra"] = {**meta["extra"], SCORE_CUT: cut}
         write_json(weights / META, meta)
+        shutil.copytree(classes, folder / CLASSES_FOLDER)
         card = model_card(config, root, name, cut, replaced(config))
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
         _check(load_model(str(folder)), packaged)
@@ -154,16 +158,16 @@ def _written(config: Config) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if key not in ("run", "data", "observed")}
 
 
-def _trained(config: Config, root: Path) -> Path:
+def _trained(config: Config, root: Path, stage: str) -> Path:
     """Return the folder of the weights of a finished run."""
-    key = stage_keys(STAGES, config, file_digest)["ranker"]
-    if not is_finished(root / "ranker", key):
+    key = stage_keys(STAGES, config, file_digest)[stage]
+    if not is_finished(root / stage, key):
         raise InputError(
             str(root),
-            "holds no ranker trained with this configuration",
+            f"holds no {stage.replace('_', ' ')} trained with this configuration",
             "run 'geminga run' with it first",
         )
-    return root / "ranker" / "model"
+    return root / stage / "model"
 
 
 def _check(model: Model, wanted: Config) -> None:
@@ -172,3 +176,4 @@ def _check(model: Model, wanted: Config) -> None:
         raise ValueError(f"{model.folder} is not read as it was written")
     build_response(model.config)
     ranker_of(model.folder, model.config)
+    classifier_of(model.folder, model.config)

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from geminga.evaluation.class_results import ClassResult
+from geminga.evaluation.class_text import leading_rows as leading_class_rows
+from geminga.evaluation.class_text import leading_table as leading_class_table
 from geminga.evaluation.report import Section, write_report
 from geminga.evaluation.summary import RunSummary
 from geminga.evaluation.yardstick_results import Yardstick
 from geminga.evaluation.yardstick_text import leading_rows, leading_table, rows_by_model
 from geminga.files import atomic, read_json
 from geminga.pipeline.assess import FIGURES, SUMMARY
+from geminga.pipeline.class_assess import CLASS_RESULT
 from geminga.pipeline.classify import catalog_file
 from geminga.pipeline.runner import STAGE_FILE, Context
 from geminga.pipeline.simulate import test_sky_ids
@@ -39,10 +43,19 @@ CAPTIONS = {
     "gallery_missed": "The brightest missed sources: counts and significance around them.",
     "examples": "Example patches: counts in each band, target, output of the network; circles are "
     "true sources, crosses detections.",
-    "confusion": "Confusion of classes, on the natural and on the balanced mix.",
+    "confusion": "Confusion of the catalogue's classes, on the natural and on the balanced mix.",
+    "confusion_network_on_evidence": "The network on evidence: confusion on both mixes.",
+    "confusion_flux_network_on_evidence": "The same by true flux.",
+    "class_accuracy_flux": "Pairs of classes told apart against flux, beside what a classifier "
+    "reaches that is told the truth, and one that is told its expected measurement.",
+    "class_reliability": "Share of detections that are of a class against the probability claimed.",
+    "fake_recognised": "False detections recognised against true sources kept.",
+    "confusion_boosting": "Boosted trees on the fitted quantities: confusion on both mixes.",
+    "confusion_network_of_images": "The published network of images: confusion on both mixes.",
     "training_miun": "Training of MIUN.",
     "training_ranker": "Training of the ranker.",
-    "training_classifier": "Training of the classifier.",
+    "training_class_model": "Training of the network on evidence (the first of several).",
+    "training_classifier": "Training of the network of images.",
 }
 """Figures of the report in order, with their captions."""
 
@@ -56,8 +69,16 @@ SECTIONS = (
     ("Positions", ("positions",)),
     ("The worst cases", ("gallery_false", "gallery_missed")),
     ("Example patches", ("examples",)),
-    ("Classes", ("confusion",)),
-    ("Training", ("training_miun", "training_ranker", "training_classifier")),
+    (
+        "Classes",
+        ("confusion_network_on_evidence", "confusion_flux_network_on_evidence",
+         "class_accuracy_flux", "class_reliability", "fake_recognised", "confusion_boosting",
+         "confusion_network_of_images", "confusion"),
+    ),
+    (
+        "Training",
+        ("training_miun", "training_ranker", "training_class_model", "training_classifier"),
+    ),
 )  # fmt: skip
 
 
@@ -75,6 +96,10 @@ def run_report(context: Context, folder: Path) -> Mapping[str, Any]:
     if by_model:
         text = "Test skies by their interstellar model; the whole sky at one cut."
         sections.append(Section("Interstellar models", text, rows_by_model(by_model)))
+    classes = _classes(evaluated)
+    if classes is not None:
+        text = f"{classes.title}. Errors: {classes.errors}."
+        sections.append(Section("Told apart", text, leading_class_rows(classes)))
     sections.append(Section("Figures", "Errors are binomial.", summary.rows()))
     if summary.extra:
         extra = [[name, f"{value:.3f}"] for name, value in summary.extra.items()]
@@ -98,7 +123,7 @@ def run_report(context: Context, folder: Path) -> Mapping[str, Any]:
     context.tracker.artifact(folder / REPORT)
     context.tracker.parent_artifact(folder / REPORT)
     with atomic(folder / "summary.txt") as temporary:
-        temporary.write_text(_printed(context, summary, measured), encoding="utf-8")
+        temporary.write_text(_printed(context, summary, measured, classes), encoding="utf-8")
     return {}
 
 
@@ -106,6 +131,12 @@ def _yardstick(evaluated: Path) -> Yardstick | None:
     """Return what the searches of simulated skies measured; None of a real sky."""
     path = evaluated / RESULT
     return Yardstick.from_json(read_json(path), str(path)) if path.is_file() else None
+
+
+def _classes(evaluated: Path) -> ClassResult | None:
+    """Return what the classifiers of simulated skies reached; None of a run without them."""
+    path = evaluated / CLASS_RESULT
+    return ClassResult.from_json(read_json(path), str(path)) if path.is_file() else None
 
 
 def _details(summary: RunSummary) -> list[list[str]]:
@@ -127,9 +158,15 @@ def _provenance(context: Context) -> dict[str, Any]:
     }
 
 
-def _printed(context: Context, summary: RunSummary, measured: Yardstick | None) -> str:
+def _printed(
+    context: Context,
+    summary: RunSummary,
+    measured: Yardstick | None,
+    classes: ClassResult | None,
+) -> str:
     confusion = context.folder("evaluate") / "confusion.json"
     lines = [] if measured is None else ["", leading_table(measured)]
+    lines += [] if classes is None else ["", leading_class_table(classes)]
     lines += ["", summary.table()]
     if confusion.is_file():
         lines += ["", *_confusion_lines(read_json(confusion))]

@@ -37,12 +37,14 @@ WAVELET = "wavelet"
 KMEANS = "kmeans"
 LIKELIHOOD = "likelihood"
 RANKED = "ranked"
+CLASSIFIED = "classified"
 ORACLE = "oracle"
 CALIBRATED = (LIKELIHOOD, MIUN, SIGNIFICANCE, WAVELET)
 """Searches whose score cut is chosen on validation skies, as far as they are run."""
 
 SEARCH_NAMES = {
     RANKED: "likelihood and ranker",
+    CLASSIFIED: "and classifier",
     LIKELIHOOD: "likelihood (TS)",
     MIUN: "MIUN",
     SIGNIFICANCE: "threshold search",
@@ -116,6 +118,8 @@ def searches_of(config: Config) -> tuple[str, ...]:
     evaluation = config.evaluation
     by_likelihood = config.localisation.detector == "likelihood"
     wanted = {
+        # No search of its own: the list of the ranker, judged again by the classifier.
+        CLASSIFIED: False,
         RANKED: by_likelihood,
         LIKELIHOOD: by_likelihood,
         WAVELET: evaluation.wavelet,

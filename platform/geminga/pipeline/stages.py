@@ -8,7 +8,17 @@ from pathlib import Path
 from geminga.config import Config
 from geminga.distributed.session import close_ray
 from geminga.files import file_digest
-from geminga.pipeline import assess, classify, ranking, report, search, simulate, train
+from geminga.pipeline import (
+    assess,
+    class_model,
+    classify,
+    evidence,
+    ranking,
+    report,
+    search,
+    simulate,
+    train,
+)
 from geminga.pipeline.runner import Context, Stage, run_stages
 
 _SKY_SETTINGS = ("bands", "classes", "response", "sky")
@@ -74,9 +84,31 @@ STAGES: tuple[Stage, ...] = (
         settings=("classifier", "classifier_training"),
     ),
     Stage(
+        evidence.EVIDENCE,
+        evidence.run_evidence,
+        reads=("response", "skies", "observe", "search_training", "ranker", "search"),
+        settings=("evidence", "evaluation.match_radius_deg"),
+        wanted=evidence.is_measured,
+    ),
+    Stage(
+        class_model.CLASS_MODEL,
+        class_model.run_class_model,
+        reads=(evidence.EVIDENCE, "search_training", "ranker"),
+        settings=("evidence_net", "evidence_net_training"),
+        wanted=evidence.is_measured,
+    ),
+    Stage(
         "catalog",
         classify.run_catalog,
-        reads=("observe", "search", "search_training", "ranker", "classifier"),
+        reads=(
+            "observe",
+            "search",
+            "search_training",
+            "ranker",
+            "classifier",
+            evidence.EVIDENCE,
+            class_model.CLASS_MODEL,
+        ),
         settings=("images",),
     ),
     Stage(
@@ -91,6 +123,8 @@ STAGES: tuple[Stage, ...] = (
             "ranker",
             "miun",
             "classifier",
+            evidence.EVIDENCE,
+            class_model.CLASS_MODEL,
             "catalog",
         ),
         settings=("evaluation", "observed"),
@@ -108,11 +142,15 @@ def _digest(path: Path) -> str:
 def run_pipeline(config: Config, until: str | None = None) -> Context:
     """Run the stages of a configuration, up to `until` if given; finished ones are skipped.
 
+    Without evidence (``localisation.detector: miun``) the classifier is the network of images.
+
     Raises
     ------
     InputError
         If an input or the output folder cannot be used.
     """
+    if until == class_model.CLASS_MODEL and not evidence.is_measured(config):
+        until = "classifier"
     try:
         return run_stages(STAGES, config, _digest, until)
     finally:

@@ -8,9 +8,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "simulate": ("skies", "Simulate the skies of every set."),
     "patches": ("patches", "Cut the training and validation skies into patches."),
     "train-miun": ("miun", "Train MIUN on the patches."),
-    "train-classifier": ("classifier", "Train the classifier on source images."),
+    "train-classifier": ("class_model", "Train the classifier on what is known of detections."),
     "classify": ("catalog", "Classify the detections and write the catalogue."),
-    "evaluate": ("evaluate", "Measure completeness, purity and confusion."),
+    "evaluate": ("evaluate", "Measure completeness, purity and classes."),
     "report": ("report", "Write the report: the whole pipeline."),
 }
 """Command-line verb: the last stage it runs, and its help."""

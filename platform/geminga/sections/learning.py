@@ -111,6 +111,14 @@ class EvidenceConfig(Section):
     stamp_limits_deg: tuple[Positive, Positive] = Field(
         (0.5, 8.0), description="least and greatest width of a stamp"
     )
+    jittered_copies: Count = Field(
+        2,
+        description="times that true positives of rare classes are measured again, moved by their "
+        "position error, on training skies",
+    )
+    least_score_ratio: Fraction = Field(
+        0.1, description="candidates are measured from this part of the search's score cut up"
+    )
     year_weights: Literal["likelihood", "summed"] = Field(
         "likelihood",
         description="light curves from every photon weighted by the chance that it is the source's, "
