@@ -17,13 +17,16 @@ from geminga.errors import InputError
 from geminga.geometry import unit_vectors
 from geminga.pipeline.detect import Request, detect
 from geminga.pipeline.detect_inputs import run_config
+from geminga.pipeline.detect_likelihood import ranker_of
 from geminga.pipeline.models import (
+    SHIPPED,
     PhotonFile,
     choose_model,
     files_of_entries,
     load_model,
     shipped_models,
 )
+from geminga.pipeline.package import CARD_FILE
 from geminga.response import build_response
 from geminga.response.cube_choice import CubeSummary
 from geminga.sky.coverage import Coverage
@@ -67,6 +70,23 @@ def test_packaged_models_are_complete_configurations() -> None:
     six = [(b.emin_gev, b.emax_gev) for b in models["front"].config.bands]
     assert six == list(pairwise(SIX))
     assert models["front_back"].config.bands == models["front"].config.bands
+
+
+def test_packaged_models_have_a_ranker_a_cut_and_a_card() -> None:
+    """What a card promises is what the weights beside it do."""
+    for model in shipped_models():
+        ranker = ranker_of(model.folder, model.config)
+        assert ranker is not None
+        card = (model.folder / CARD_FILE).read_text(encoding="utf-8")
+        assert card.startswith(f"# Model {model.name}\n")
+        assert ranker.cut is not None
+        assert 0.0 < ranker.cut < 1.0
+        assert f"probability {ranker.cut:.3f}: chosen for purity" in card
+        weights = sum(p.numel() for p in ranker.model.parameters())
+        assert f"ranker, {weights} weights" in card
+        assert "compl. at purity 0.9" in card
+    files = [path for path in SHIPPED.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 20e6
 
 
 @pytest.mark.parametrize(

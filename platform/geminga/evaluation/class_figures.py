@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from geminga.evaluation.class_results import ClassFigures, ClassResult, RangeFigures
 from geminga.evaluation.class_text import shown_comparisons
@@ -167,6 +168,7 @@ def accuracy_figure(result: ClassResult) -> Figure:
         axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
         if drawn:
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             empty_note(axes, "too few sources")
         axes.set_ylim(0.4, 1.03)

@@ -22,6 +22,7 @@ from geminga.evaluation.class_text import class_text, leading_table
 from geminga.evaluation.class_truth import FoundSources
 from geminga.evaluation.class_yardstick import ClassSettings, measure_classes
 from geminga.evaluation.figures import save_figure
+from geminga.evaluation.yardstick import flux_edges
 from geminga.files import atomic, read_json, read_parquet, write_json
 from geminga.pipeline.class_model import above_cut, held_out, load_class_model
 from geminga.pipeline.classify import IMAGES, probability_file
@@ -91,7 +92,10 @@ def measure_run_classes(context: Context) -> ClassResult:
     return measure_classes(
         classifiers,
         ceilings,
-        ClassSettings(seed=config.seed),
+        ClassSettings(
+            s1_edges=flux_edges(1e-11, 1e-7, config.evaluation.flux_bins_per_decade),
+            seed=config.seed,
+        ),
         f"{config.name}: detections of {count} simulated test {'sky' if count == 1 else 'skies'}",
     )
 

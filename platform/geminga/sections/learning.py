@@ -117,7 +117,7 @@ class EvidenceConfig(Section):
         "position error, on training skies",
     )
     least_score_ratio: Fraction = Field(
-        0.1, description="candidates are measured from this part of the search's score cut up"
+        0.5, description="candidates are measured from this part of the search's score cut up"
     )
     year_weights: Literal["likelihood", "summed"] = Field(
         "likelihood",
