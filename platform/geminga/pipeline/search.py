@@ -44,7 +44,7 @@ CALIBRATED = (LIKELIHOOD, MIUN, SIGNIFICANCE, WAVELET)
 
 SEARCH_NAMES = {
     RANKED: "likelihood and ranker",
-    CLASSIFIED: "and classifier",
+    CLASSIFIED: "likelihood, ranker and classifier",
     LIKELIHOOD: "likelihood (TS)",
     MIUN: "MIUN",
     SIGNIFICANCE: "threshold search",
