@@ -8,19 +8,24 @@ from typing import Any
 
 import geminga
 from geminga.config import Config
+from geminga.evaluation.class_results import ClassResult
+from geminga.evaluation.class_text import leading_rows as leading_class_rows
 from geminga.evaluation.summary import RunSummary
 from geminga.evaluation.yardstick_results import Yardstick
 from geminga.evaluation.yardstick_text import leading_rows, rows_by_model
 from geminga.files import read_json
 from geminga.pipeline.assess import SUMMARY
+from geminga.pipeline.class_assess import CLASS_RESULT
+from geminga.pipeline.class_model import CLASS_MODEL
 from geminga.pipeline.runner import STAGE_FILE
-from geminga.pipeline.search import LIKELIHOOD, ORACLE, RANKED, SEARCH_NAMES
+from geminga.pipeline.search import CLASSIFIED, LIKELIHOOD, ORACLE, RANKED, SEARCH_NAMES
 from geminga.pipeline.yardstick import RESULT, read_by_model
 from geminga.sky.emission.interstellar import model_words
 
 Rows = Sequence[Sequence[str]]
-SHOWN = (RANKED, LIKELIHOOD, ORACLE)
-"""Searches whose figures a card shows: the model's own, its scores before ranking, the ceiling."""
+SHOWN = (RANKED, CLASSIFIED, LIKELIHOOD, ORACLE)
+"""Searches whose figures a card shows: the model's own, the same judged again by the classifier, its
+scores before ranking, the ceiling."""
 
 
 def model_card(
@@ -44,6 +49,7 @@ def model_card(
     response, floor = config.response, config.localisation.purity_floor
     bands = ", ".join(f"{b.emin_gev:g}-{b.emax_gev:g}" for b in config.bands)
     stage = read_json(root / "ranker" / STAGE_FILE)
+    classifier = read_json(root / CLASS_MODEL / STAGE_FILE)["summary"]
     purity = "keeps all" if floor is None else f"chosen for purity {floor:g} on validation skies"
     facts = [
         ("photons", f"{response.irf}, {', '.join(response.event_types)}; {bands} GeV"),
@@ -58,6 +64,9 @@ def model_card(
         ("reference model of the search", config.likelihood.reference),
         ("network", f"ranker, {stage['summary'].get('parameters', '?')} weights, "
          f"{stage['summary'].get('epochs', '?')} epochs"),
+        ("classifier", f"{config.evidence_net.members} networks on evidence, "
+         f"{classifier.get('parameters', '?')} weights, trained on "
+         f"{classifier.get('candidates to train on', '?')} candidates"),
         ("score cut", f"probability {cut:.3f}: {purity}"),
         ("run", f"{config.name}, configuration {config.hash()}, geminga {stage['version']}"),
     ]  # fmt: skip
@@ -65,7 +74,7 @@ def model_card(
         f"# Model {name}",
         "Finds point sources in Fermi-LAT photons with `geminga detect`: a Poisson likelihood "
         "search fits sources in overlapping patches, and a small network trained on simulated skies "
-        "gives each the probability that it is real.",
+        "gives each the probability that it is real; a classifier says what it is.",
         "## What it was made with",
         table([("", ""), *facts]),
         "## How well it does",
@@ -107,6 +116,13 @@ def _figures(root: Path) -> list[str]:
         path = evaluated / SUMMARY
         summary = RunSummary.from_json(read_json(path), str(path))
         parts += ["At the score cut of the model:", _chosen(summary.rows(), SHOWN[:1])]
+    path = evaluated / CLASS_RESULT
+    if path.is_file():
+        classes = ClassResult.from_json(read_json(path), str(path))
+        parts += [
+            f"{classes.title} (errors: {classes.errors}):",
+            table(leading_class_rows(classes)),
+        ]
     return parts or ["The run was not evaluated: no figures."]
 
 
@@ -127,6 +143,8 @@ def _limits(config: Config, replaced: Sequence[str]) -> list[str]:
         "Spectra are fitted as power laws: within some 2 deg of the few brightest sources whose "
         "spectra bend (Vela, Geminga) faint ones are lost, and others found that are not there.",
         "Patches reach to the border of the data; sources cut by it have wrong fluxes.",
+        "Classes are those of the simulated population, fitted to 4FGL-DR2; a source of another kind "
+        "is given the nearest of them, and UNLIKE tells it only if it is very odd.",
     ]
     if replaced:
         lines.append(
