@@ -13,6 +13,7 @@ from geminga.classification import (
     label_candidates,
     natural_prior,
 )
+from geminga.classification.labels import partners
 from geminga.config import Config
 from geminga.errors import InputError
 from geminga.networks import build_classifier
@@ -44,6 +45,30 @@ def test_labels_follow_the_matching() -> None:
     names = [with_fake(CLASSES)[label] for label in labels]
     assert names == ["FSRQ", "PSR", "BLL", FAKE, FAKE]
     assert labels.dtype == np.int64
+
+
+def test_partners_are_rows_of_the_truth() -> None:
+    sources = truth(("PSR", 10, 1e-9), ("BLL", 10.2, 1e-10), ("FSRQ", 50, 1e-9))
+    found = candidates(49.9, 10.1, 10.4, 80, 50.2)
+    labels, partner = partners(found, sources, CLASSES, 0.3)
+    assert partner.tolist() == [2, 0, 1, -1, -1]
+    assert partner.dtype == np.int64
+    np.testing.assert_array_equal(labels, label_candidates(found, sources, CLASSES, 0.3))
+    # Positions, not labels of the index.
+    moved = partners(found, sources.set_axis([7, 8, 9]), CLASSES, 0.3)[1]
+    np.testing.assert_array_equal(moved, partner)
+
+
+def test_partners_of_empty_tables() -> None:
+    for found, sources in (
+        (candidates(1.0), TRUTH.empty()),
+        (CANDIDATES.empty(), truth(("PSR", 1, 1))),
+    ):
+        labels, partner = partners(found, sources, CLASSES, 0.3)
+        assert (partner == -1).all()
+        assert len(labels) == len(partner) == len(found)
+    with pytest.raises(InputError, match="sources of class SNR; classes are"):
+        partners(candidates(1.0), truth(("SNR", 1, 1)), CLASSES, 0.3)
 
 
 def test_labels_of_empty_tables() -> None:

@@ -94,7 +94,8 @@ class EvidenceWriter:
         radius = config.evaluation.match_radius_deg
         # Matched among all candidates: whether one is a duplicate does not depend on the score.
         label, partner = partners(candidates, truth, config.classes, radius)
-        source = np.where(partner >= 0, truth.index.to_numpy()[partner], -1)
+        source, matched = np.full(len(partner), -1, np.int64), partner >= 0
+        source[matched] = truth.index.to_numpy()[partner[matched]]
         on_extended = masked(candidates, label < len(config.classes), sky.extended_sources, radius)
         label, source, counted = label[rows], source[rows], ~on_extended[rows]
         again = recentred(evidence, label, source, table, config, sky_id) if kind == TRAIN else None
