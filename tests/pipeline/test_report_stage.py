@@ -6,11 +6,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from geminga.config import Config, config_from_tree
 from geminga.errors import InputError
+from geminga.evaluation.class_metrics import Classified
+from geminga.evaluation.class_results import ClassResult
+from geminga.evaluation.class_text import leading_table as leading_class_table
+from geminga.evaluation.class_yardstick import ClassSettings, measure_classes
 from geminga.evaluation.counts import LATITUDES
 from geminga.evaluation.summary import RegionSummary, RunSummary, SearchSummary
 from geminga.evaluation.yardstick import YardstickSettings, measure_searches
@@ -123,6 +128,48 @@ def test_the_yardstick_leads_the_report(config2: Config, tmp_path: Path) -> None
     report, _ = written(context)
     assert report.index(">All searches<") < report.index(">Interstellar models<")
     assert report.count("<td>two, not in training</td>") == len(result.searches)
+
+
+def classes_in(root: Path) -> ClassResult:
+    """Leave a result of the classifiers as the stage before it does."""
+    rng = np.random.default_rng(0)
+    n, names = 60, ("BLL", "FSRQ", "FAKE")
+    label = rng.integers(0, 3, n)
+    claims = rng.dirichlet(np.ones(3), n) / 2 + np.eye(3)[label] / 2
+    lon, lat = rng.uniform(0, 360, n), rng.uniform(-90, 90, n)
+    s1 = np.where(label == 2, np.nan, 1e-9)
+    one = Classified(names, np.zeros(n, int), label, claims, claims, s1, lat, lon)
+    settings = ClassSettings(resamples=3)
+    result = measure_classes({"A best <one>": one}, {}, settings, "tiny: made-up detections")
+    write_json(root / "evaluate" / "classes.json", result.to_json())
+    return result
+
+
+def test_classes_are_told_apart_in_the_report(config2: Config, tmp_path: Path) -> None:
+    figures = ("sky", "training_class_model", "confusion_network_on_evidence", "class_reliability")
+    context = context_of(config2, tmp_path / "run", figures)
+    without, printed_without = written(context)
+    assert "Told apart" not in without
+    assert "macro F1" not in printed_without
+    for name in figures:
+        assert CAPTIONS[name] in without
+    result = classes_in(context.root)
+    report, printed = written(context)
+    assert leading_class_table(result) in printed
+    assert printed.index("macro F1") < printed.index("MIUN"), "before what each search counts"
+    assert report.index(">Told apart<") < report.index(">Figures<") < report.index(">Classes<")
+    assert "tiny: made-up detections" in report
+    assert "A best &lt;one&gt;" in report
+    assert report.index(CAPTIONS["class_reliability"]) < report.index(
+        CAPTIONS["training_class_model"]
+    )
+
+
+def test_damaged_classes_are_refused(config2: Config, tmp_path: Path) -> None:
+    context = context_of(config2, tmp_path / "run")
+    write_json(context.root / "evaluate" / "classes.json", {"title": "no classifiers"})
+    with pytest.raises(InputError, match=r"classes\.json: is no result of classes"):
+        written(context)
 
 
 def test_a_damaged_yardstick_is_refused(config2: Config, tmp_path: Path) -> None:

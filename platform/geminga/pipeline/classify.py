@@ -120,7 +120,8 @@ def judged_again(listed: pd.DataFrame, measured: Labelled, model: ClassModel) ->
 
     Candidates too weak to be measured stay behind all that were, in their order.
     """
-    real = 1.0 - model.probabilities(measured.evidence)[:, -1]
+    # Summed, for 1 - P(FAKE) is 0 for all that are surely false: their order would be lost.
+    real = np.minimum(model.probabilities(measured.evidence)[:, :-1].sum(axis=1), 1.0)
     score = listed["score"].to_numpy(np.float64) * (real.min() if len(real) else 1.0)
     score[measured.row] = real
     order = np.argsort(-score, kind="stable")
