@@ -26,7 +26,7 @@ from geminga.pipeline.measured import (
     with_expected_ts,
 )
 from geminga.pipeline.runner import Context
-from geminga.pipeline.search import ORACLE, SEARCH_NAMES, candidate_file, searches_of
+from geminga.pipeline.search import CLASSIFIED, ORACLE, SEARCH_NAMES, candidate_file, searches_of
 from geminga.pipeline.yardstick import read_by_model, write_by_model
 from geminga.response import build_response
 from geminga.seeds import Split, sky_id
@@ -66,6 +66,8 @@ def finished(config: Config, root: Path) -> Context:
     for search in searches_of(config):
         frame = CANDIDATES.frame(found)[::2]
         write_parquet(candidate_file(root / "search", search, SKY), frame)
+    # What the classifier judged again, with the catalogue.
+    write_parquet(candidate_file(root / "catalog", CLASSIFIED, SKY), frame)
     return Context(config, root, None)  # type: ignore[arg-type]
 
 
@@ -80,7 +82,8 @@ def test_every_search_stands_beside_the_oracle(config2: Config, tmp_path: Path) 
         patch.setattr(measured, "_expect", lambda _, folder, __: context_used.append(folder))
         lists = run_lists(context, tmp_path / "work")
     assert context_used == [tmp_path / "work"]
-    assert tuple(lists.found) == searches_of(context.config)
+    assert set(lists.found) == {*searches_of(context.config), CLASSIFIED}
+    assert list(lists.found) == [name for name in SEARCH_NAMES if name in lists.found]
     np.testing.assert_array_equal(lists.truth[0]["ts"], np.arange(n)[::-1] + 20.0)
     result = measure_run(context, lists)
     assert result.oracle == SEARCH_NAMES[ORACLE] == list(result.searches)[-1]
@@ -130,6 +133,7 @@ def test_a_run_with_miun_alone_needs_no_expected_ts(config2: Config, tmp_path: P
         lists = run_lists(context, tmp_path / "work")
     assert not (tmp_path / "work").exists()
     assert "ts" not in lists.truth[0]
+    assert CLASSIFIED not in lists.found
     result = measure_run(context, lists)
     assert result.oracle is None
     assert SEARCH_NAMES[ORACLE] not in result.searches
