@@ -52,7 +52,7 @@ def test_what_is_not_finite_is_not_measured(tmp_path: Path) -> None:
     columns["Flux_Band"][1] = -np.inf
     columns["Unc_Flux_Band"][2, 1] = 0.0
     columns["Flux_History"][3, 0] = np.inf
-    columns["GLAT"][4] = np.inf
+    columns["GLAT"][4] = 120.0
     read = read_catalogue(write(tmp_path / "cat.fits", columns, bounds))
     assert read.bands.measured[[0, 1, 2]].sum(axis=1).tolist() == [3, 0, 3]
     assert read.years.measured[3].tolist() == [False, True, True]

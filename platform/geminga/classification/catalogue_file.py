@@ -134,7 +134,8 @@ class CatalogueFile:
     @property
     def usable(self) -> Bool:
         """Rows that have a position and the flux of a band, (n,)."""
-        return np.isfinite(self.lon_deg) & np.isfinite(self.lat_deg) & self.bands.measured.any(1)
+        placed = np.isfinite(self.lon_deg) & (np.abs(self.lat_deg) <= 90.0)
+        return placed & self.bands.measured.any(axis=1)
 
     @property
     def designations(self) -> tuple[str, ...]:
