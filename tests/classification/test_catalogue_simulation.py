@@ -70,6 +70,8 @@ def test_catalogue_of_known_classes(measurement: Measurement) -> None:
     assert not np.array_equal(made.evidence.band_flux, other.evidence.band_flux)
     soft = made.evidence.band_flux[:, 0] / made.evidence.band_flux[:, 2]
     assert np.median(soft[60:120]) > np.median(soft[:60])
+    alone = simulate_catalogue(population, classes, measurement, 60, seed=1, draws="independent")
+    assert not np.array_equal(made.evidence.band_flux, alone.evidence.band_flux)
     # None is fainter than what the file has.
     fluxes = Fluxes(
         made.evidence.band_flux, made.evidence.band_flux_error, np.zeros((180, 4), np.bool_)

@@ -17,7 +17,7 @@ from geminga.classification.catalogue_measurement import Measurement, measure
 from geminga.classification.evidence import Evidence
 from geminga.errors import InputError
 from geminga.seeds import Stage, generator
-from geminga.sky.populations.draws import draw_faint, draw_faint_fluxes, draw_spectra
+from geminga.sky.populations.draws import Draws, draw_faint, draw_faint_fluxes, draw_spectra
 from geminga.sky.populations.law import Population
 from geminga.sky.populations.positions import draw_positions
 from geminga.sky.populations.variability import draw_yearly
@@ -54,6 +54,7 @@ def simulate_catalogue(
     per_class: int,
     seed: int,
     part: int = 0,
+    draws: Draws = "joint",
 ) -> SimulatedCatalogue:
     """Draw sources of every class and measure them as the catalogue would.
 
@@ -66,6 +67,8 @@ def simulate_catalogue(
         Detected sources of each class.
     seed, part : int
         Root seed; parts are independent of each other.
+    draws : str
+        ``joint``: spectra with their correlations; ``independent``: each parameter by itself.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def simulate_catalogue(
                 )
             rng = generator(seed, Stage.CATALOGUE, part, number, batch)
             whole, sources, yearly = _draw(
-                rng, population, name, size, measurement.year_error.shape[1]
+                rng, population, name, size, measurement.year_error.shape[1], draws
             )
             evidence = measure(rng, measurement, sources, yearly)
             mine.append(evidence)
@@ -106,23 +109,23 @@ def simulate_catalogue(
 
 
 def _draw(
-    rng: np.random.Generator, population: Population, name: str, n: int, years: int
+    rng: np.random.Generator, population: Population, name: str, n: int, years: int, draws: Draws
 ) -> tuple[float, pd.DataFrame, Float64]:
     """Return the mean number of sources of a class on the sky, and n of them with their years."""
     law = population.classes[name]
     faint = law.faint_extension
     whole = law.mean_number
     if faint is None:
-        spectra = draw_spectra(rng, population, name, n)
+        spectra = draw_spectra(rng, population, name, n, draws)
     else:
         depth = faint.threshold * _DEPTH if faint.flux_min is None else faint.flux_min
-        spectra = draw_spectra(rng, population, name, n)
+        spectra = draw_spectra(rng, population, name, n, draws)
         bright = spectra["flux"].to_numpy() >= faint.threshold
         share = float(bright.mean())
         few = faint.number(depth)
         number = int(rng.binomial(n, few / (few + whole * share)))
         fluxes = draw_faint_fluxes(rng, faint, depth, number)
-        dim = draw_faint(rng, population, name, fluxes)
+        dim = draw_faint(rng, population, name, fluxes, draws)
         chosen = rng.choice(np.flatnonzero(bright), n - number)
         spectra = pd.concat([dim, spectra.iloc[chosen]], ignore_index=True)
         # In any order: a part of the sources must be like the whole.
