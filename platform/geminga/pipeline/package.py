@@ -101,7 +101,11 @@ def package_model(config: Config, name: str, to: Path | None = None) -> Packaged
         meta = read_json(trained / META)
         meta["extra"] = {**meta["extra"], SCORE_CUT: cut}
         write_json(weights / META, meta)
-        shutil.copytree(classes, folder / CLASSES_FOLDER)
+        judge = folder / CLASSES_FOLDER
+        judge.mkdir()
+        for name_of_file in (WEIGHTS, META):
+            # Contents alone: weights are written for their owner only.
+            shutil.copyfile(classes / name_of_file, judge / name_of_file)
         card = model_card(config, root, name, cut, replaced(config))
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
         _check(load_model(str(folder)), packaged)
