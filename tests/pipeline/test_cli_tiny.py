@@ -11,9 +11,16 @@ import yaml
 from tiny_run import TINY, geminga
 
 from geminga.catalogue import read_fits
+from geminga.catalogue.classified import CLASSIFIED
+from geminga.config import load_config
+from geminga.evaluation.class_ceilings import NOISE_FREE, NOISY
+from geminga.evaluation.class_results import ClassResult
+from geminga.evaluation.class_text import class_text
+from geminga.evaluation.class_text import leading_table as leading_class_table
 from geminga.evaluation.yardstick_results import Yardstick
 from geminga.evaluation.yardstick_text import leading_table, text_table
-from geminga.files import read_json
+from geminga.files import read_json, read_parquet
+from geminga.pipeline.class_assess import BOOSTING, EVIDENCE_NET, THESIS_CNN
 from geminga.pipeline.report import CAPTIONS
 from geminga.pipeline.search import SEARCH_NAMES
 from geminga.pipeline.stages import STAGES
@@ -49,14 +56,54 @@ def test_all_searches_are_measured(finished: tuple[Path, str]) -> None:
     assert drawn == set(CAPTIONS) - {"references", "completeness"}
 
 
+def test_classifiers_are_measured(finished: tuple[Path, str]) -> None:
+    out, printed = finished
+    folder = out / "tiny" / "evaluate"
+    result = ClassResult.from_json(read_json(folder / "classes.json"))
+    assert list(result.classifiers) == [EVIDENCE_NET, BOOSTING, THESIS_CNN]
+    assert list(result.ceilings) == [NOISE_FREE, NOISY]
+    assert leading_class_table(result) in printed
+    assert class_text(result) + "\n" == (folder / "classes.md").read_text(encoding="utf-8")
+    catalog = read_fits(out / "tiny" / "catalog" / "catalog_2000000.fits")
+    network = result.classifiers[EVIDENCE_NET]
+    assert sum(map(sum, network.natural)) == len(catalog), "no extended source in these skies"
+    # What spectra and years tell, even with one sky to learn from.
+    best = network.figures["auc/AGN against galactic"].value
+    assert best > 0.85
+    assert best > result.classifiers[THESIS_CNN].figures["auc/AGN against galactic"].value
+
+
+def test_the_classifier_judges_the_list_again(finished: tuple[Path, str]) -> None:
+    root = finished[0] / "tiny"
+    again = read_parquet(root / "catalog" / "candidates_classified_2000000.parquet")
+    listed = read_parquet(root / "search" / "candidates_ranked_2000000.parquet")
+    assert again["score"].is_monotonic_decreasing
+    assert again["score"].between(0, 1).all()
+    key = ["lon_deg", "lat_deg", "ts"]
+    same = again.sort_values(key)[key].to_numpy() == listed.sort_values(key)[key].to_numpy()
+    assert same.all()
+
+
 def test_the_catalogue_has_positions_scores_and_probabilities(
     finished: tuple[Path, str],
 ) -> None:
     out, _ = finished
     catalog = read_fits(out / "tiny" / "catalog" / "catalog_2000000.fits")
     assert {"GLON", "GLAT", "RAJ2000", "DEJ2000", "SCORE", "Conf_68_Radius"} <= set(catalog.columns)
-    total = catalog[[c for c in catalog.columns if c.startswith("P_")]].sum(axis=1)
-    assert total.to_numpy() == pytest.approx(1.0, abs=1e-6)
+    probabilities = catalog[["P_BLL", "P_FSRQ", "P_PSR", "P_PWN_SNR", "P_FAKE"]]
+    assert probabilities.sum(axis=1).to_numpy() == pytest.approx(1.0, abs=1e-6)
+    named = probabilities.columns[probabilities.to_numpy().argmax(axis=1)]
+    assert [f"P_{c.replace('+', '_')}" for c in catalog["CLASS"]] == named.tolist()
+    assert {c.name for c in CLASSIFIED} <= set(catalog.columns)
+    assert catalog["UNLIKE"].between(0, 1).all()
+    assert catalog["AMBIGUOUS"].dtype == bool
+    assert 0 < catalog["AMBIGUOUS"].sum() < len(catalog)
+    years = load_config(TINY).sky.years
+    history = catalog[[f"Flux_History_{year}" for year in range(years)]]
+    assert f"Flux_History_{years}" not in catalog
+    # Ratios to the mean, times the mean flux above 1 GeV.
+    assert (history.mean(axis=1) / catalog["Flux1000"]).median() == pytest.approx(1.0, abs=0.1)
+    assert catalog["Variability_Index"].notna().mean() > 0.99
     regions = (out / "tiny" / "catalog" / "catalog_2000000.reg").read_text()
     assert regions.count("text={") == len(catalog)
 
@@ -91,10 +138,15 @@ def test_mlflow_has_a_parent_and_a_child_for_each_stage(finished: tuple[Path, st
     )
     (evaluated,) = (r for r in children if r.data.tags["stage"] == "evaluate")
     assert "wavelet_search/position_bright/median_deg_error" in evaluated.data.metrics
+    for key in ("network_on_evidence/macro_f1", "ceiling/noise_free_truth/macro_f1_true"):
+        assert key in evaluated.data.metrics
     assert parents[0].data.params["miun.width"] == "4"
     kept = {f.path for r in children for f in client.list_artifacts(r.info.run_id)}
-    files = {"confusion.json", "summary.json", "yardstick.json", "yardstick.txt", "report.html"}
-    assert {"miun", "ranker", "classifier", "figures", "catalog", *files} <= kept
+    files = {
+        "confusion.json", "summary.json", "yardstick.json", "yardstick.txt", "report.html",
+        "classes.json", "classes.md",
+    }  # fmt: skip
+    assert {"miun", "ranker", "classifier", "class_model", "figures", "catalog", *files} <= kept
 
 
 def test_a_second_run_skips_everything(finished: tuple[Path, str]) -> None:
@@ -122,15 +174,18 @@ def test_one_worker_gives_the_same_bytes_for_the_same_weights(
 ) -> None:
     first = finished[0] / "tiny"
     second = tmp_path / "tiny"
-    for stage in ("miun", "ranker", "classifier"):
+    for stage in ("miun", "ranker", "classifier", "class_model"):
         shutil.copytree(first / stage, second / stage)
     done = geminga(
         "classify", "--config", str(TINY), "--set", f"run.output={tmp_path}",
         "--set", "run.workers=1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "classifier: finished before, skipped" in done.stderr
-    for stage, pattern in (("patches", "*.parquet"), ("observe", "*"), ("catalog", "catalog*")):
+    for stage in ("classifier", "class_model"):
+        assert f"{stage}: finished before, skipped" in done.stderr
+    for stage, pattern in (
+        ("patches", "*.parquet"), ("observe", "*"), ("evidence", "*.npz"), ("catalog", "*"),
+    ):  # fmt: skip
         paths = [p for p in sorted((first / stage).glob(pattern)) if p.name != "stage.json"]
         assert paths
         for path in paths:
@@ -153,6 +208,9 @@ def test_config_show_prints_the_resolved_tree_and_its_hash() -> None:
         ("miun.width=0", "miun.width = 0"),
         ("sky.population=nothing", "nothing"),
         ("classes=[BLL, XYZ]", "XYZ"),
+        ("evidence.stamp_widths_r68=[]", "evidence.stamp_widths_r68"),
+        ("evidence_net.prior=best", "evidence_net.prior"),
+        ("evidence_net.branches=[sound]", "evidence_net.branches"),
         ("response.irf=P9R9", "P9R9"),
     ],
 )

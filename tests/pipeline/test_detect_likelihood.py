@@ -13,17 +13,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
-from tiny_run import TINY
+from tiny_run import TINY, write_list
 
 import geminga.pipeline.detect_likelihood as module
 from geminga.catalogue import read_fits
-from geminga.cli import main
+from geminga.catalogue.flags import Flag
+from geminga.classes import with_fake
+from geminga.cli import USER_ERROR, main
 from geminga.config import Config, load_config
 from geminga.distributed.search import photon_file
 from geminga.distributed.simulate import sky_folder
 from geminga.errors import InputError
 from geminga.files import read_json, read_parquet, write_json
 from geminga.geometry import unit_vectors
+from geminga.pipeline.detect_classes import CLASSES_FOLDER
 from geminga.pipeline.detect_inputs import run_config
 from geminga.pipeline.detect_likelihood import (
     LEAST_TS,
@@ -53,7 +56,7 @@ def run(finished: tuple[Path, str]) -> Config:
 
 @pytest.fixture(scope="module")
 def folder(run: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny run's ranker as a model."""
+    """The tiny run's ranker and classifier as a model."""
     return package_model(run, "small", tmp_path_factory.mktemp("models")).folder
 
 
@@ -118,6 +121,18 @@ def test_the_list_is_that_of_the_run(run: Config, everywhere: pd.DataFrame) -> N
     pd.testing.assert_frame_equal(everywhere[list(own)], own, check_exact=True)
 
 
+def test_the_classes_are_those_of_the_run(run: Config, everywhere: pd.DataFrame) -> None:
+    catalog = read_fits(Path(run.run.output) / "tiny" / "catalog" / f"catalog_{SKY:07d}.fits")
+    sure = everywhere.iloc[: len(catalog)]
+    order = np.lexsort((sure["lat_deg"], sure["lon_deg"], -sure["score"]))
+    names = ["UNLIKE", "AMBIGUOUS", "LP_Index", "Variability_Index", "Flux_History_3"]
+    np.testing.assert_array_equal(catalog["GLON"], sure["lon_deg"].to_numpy()[order])
+    for name in names:
+        np.testing.assert_array_equal(catalog[name], sure[name].to_numpy()[order])
+    for name in catalog.filter(regex="^P_"):
+        np.testing.assert_allclose(catalog[name], sure[name].to_numpy()[order], atol=1e-12)
+
+
 def test_probabilities_and_the_cut(
     photons: Photons, half: Coverage, config: Config, folder: Path, found: pd.DataFrame
 ) -> None:
@@ -172,9 +187,12 @@ def test_a_model_without_weights_says_so(
 ) -> None:
     shutil.copy(folder / "config.yaml", tmp_path)
     seen = photons.select(half.holds(*photons.lon_lat()))
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         plain = search_by_likelihood(seen, half, config, tmp_path)
     assert f"{tmp_path.name} has no weights: the score is the TS of the fit, from 25" in caplog.text
+    assert f"model {tmp_path.name} has no classifier: CLASS stays empty" in caplog.text
+    assert not plain.filter(regex="^P_|History").columns.size
+    assert plain.attrs[NOTES]["classified"] is False
     assert "probability" not in plain
     assert plain["score"].min() >= LEAST_TS
     assert len(plain) == (found["ts"] >= LEAST_TS).sum()
@@ -203,7 +221,7 @@ def test_nothing_covered_finds_nothing(photons: Photons, config: Config, folder:
     none = Coverage(np.zeros(NPIX, np.bool_))
     empty = search_by_likelihood(photons.select(np.arange(0)), none, config, folder)
     assert len(empty) == 0
-    assert {"probability", "ts", "lon_deg"} <= set(empty)
+    assert {"probability", "ts", "lon_deg", "P_BLL", "UNLIKE", "Flux_History_0"} <= set(empty)
 
 
 def test_the_command_on_counts_of_part_of_the_sky(
@@ -232,8 +250,84 @@ def test_the_command_on_counts_of_part_of_the_sky(
     assert header["SCOREIS"] == "probability to be real"
     assert set(told["model"]["files"]) == {
         "MODEL.md", "config.yaml", "ranker/model.json", "ranker/weights.safetensors",
+        "classes/model.json", "classes/weights.safetensors",
     }  # fmt: skip
-    assert " left" in capsys.readouterr().err
+    assert told["search"]["classified"] is True
+    printed = capsys.readouterr().err
+    assert " left" in printed
+    # Maps know no years: the spectrum and the images are left to judge by.
+    assert printed.count("the photons have no times: classified without light curves") == 2
+    assert not everything.filter(regex="History|Variab").columns.size
+    classes_are_sound(everything, run)
+
+
+def classes_are_sound(catalog: pd.DataFrame, config: Config) -> None:
+    probabilities = catalog[["P_BLL", "P_FSRQ", "P_PSR", "P_PWN_SNR", "P_FAKE"]]
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-9)
+    named = probabilities.to_numpy().argmax(axis=1)
+    assert catalog["CLASS"].tolist() == [with_fake(config.classes)[k] for k in named]
+    assert catalog["CLASS"].nunique() > 2
+    assert catalog["UNLIKE"].between(0, 1).all()
+
+
+def test_the_command_on_events_fills_classes_and_light_curves(
+    photons: Photons,
+    run: Config,
+    half: Coverage,
+    folder: Path,
+    everywhere: pd.DataFrame,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = photons.select(half.holds(*photons.lon_lat()))
+    write_list(tmp_path / "events.fits", seen)
+    options = ["--exposure", "builtin", "--model", str(folder)]
+    for name in ("first", "second"):
+        arguments = ["--events", str(tmp_path / "events.fits"), "--out", str(tmp_path / name)]
+        assert main(["detect", *arguments, *options]) == 0
+    for name in ("catalog.fits", "regions.reg", "provenance.json"):
+        same = (tmp_path / n / name for n in ("first", "second"))
+        assert len({path.read_bytes() for path in same}) == 1, name
+    assert "no times" not in capsys.readouterr().err
+    catalog = read_fits(tmp_path / "first" / "catalog.fits")
+    classes_are_sound(catalog, run)
+    history = catalog[[f"Flux_History_{year}" for year in range(run.sky.years)]]
+    assert history.notna().all(axis=None)
+    assert catalog["Variability_Index"].notna().all()
+    # Sources at the edge of the data are flagged, and judged by what there is.
+    edge = (catalog["Flags"] & Flag.EDGE) > 0
+    lon = catalog["GLON"]
+    near = np.minimum(lon - 45.0, 202.5 - lon) * np.cos(np.radians(catalog["GLAT"])) < 0.3
+    assert near.sum() > 0
+    assert edge[near].all()
+    assert catalog.loc[edge, "P_FAKE"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("classes=[BLL, PSR]", "made for classes ['BLL', 'FSRQ', 'PSR', 'PWN+SNR', 'FAKE']"),
+        ("evidence.stamp_pixels=7", "made for evidence.stamp_pixels 9"),
+        ("evidence_net.branches=[spectrum]", "made for evidence_net.branches"),
+    ],
+)
+def test_a_classifier_of_other_settings_is_one_line(
+    change: str,
+    message: str,
+    photons: Photons,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_list(tmp_path / "events.fits", photons.select(np.arange(0, len(photons), 5000)))
+    arguments = ["--events", str(tmp_path / "events.fits"), "--out", str(tmp_path / "out")]
+    options = ["--exposure", "builtin", "--model", str(folder), "--set", change]
+    assert main(["detect", *arguments, *options]) == USER_ERROR
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert CLASSES_FOLDER in errors[0]
+    assert not (tmp_path / "out").exists()
 
 
 def test_exposure_is_filled_only_where_there_is_none(config: Config) -> None:

@@ -34,7 +34,10 @@ def test_the_command_makes_a_model(
     assert main(arguments) == 0
     folder = tmp_path / "mine"
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert files == {"MODEL.md", "config.yaml", "ranker/model.json", "ranker/weights.safetensors"}
+    assert files == {
+        "MODEL.md", "config.yaml", "ranker/model.json", "ranker/weights.safetensors",
+        "classes/model.json", "classes/weights.safetensors",
+    }  # fmt: skip
     size = sum((folder / name).stat().st_size for name in files) / 1e6
     assert capsys.readouterr().out == f"model mine: {size:.2f} MB in {folder}\n"
     model = load_model(str(folder))
@@ -64,19 +67,24 @@ def test_the_card_says_what_was_trained_and_how_well_it_does(run: Config) -> Non
         "| interstellar models of the training skies | builtin |",
         "likelihood and ranker",
         "oracle (true background)",
+        "| classifier | 2 networks on evidence, ",
+        "and classifier",
+        "AGN against galactic",
+        "UNLIKE",
         "The run read files for sky.extended",
         "Apache License 2.0",
     ):
         assert text in card, text
     bare = run.model_copy(update={"name": "none"})
-    assert "no figures" in model_card(bare, _only_ranker(root), "mine", 0.5)
+    assert "no figures" in model_card(bare, _not_evaluated(root), "mine", 0.5)
 
 
-def _only_ranker(root: Path) -> Path:
+def _not_evaluated(root: Path) -> Path:
     """Return a folder in which the run was not evaluated."""
     alone = root.parent / "alone"
-    (alone / "ranker").mkdir(parents=True, exist_ok=True)
-    (alone / "ranker" / "stage.json").write_bytes((root / "ranker" / "stage.json").read_bytes())
+    for stage in ("ranker", "class_model"):
+        (alone / stage).mkdir(parents=True, exist_ok=True)
+        (alone / stage / "stage.json").write_bytes((root / stage / "stage.json").read_bytes())
     return alone
 
 
@@ -108,6 +116,8 @@ def test_settings_that_name_files_become_what_is_built_in() -> None:
     ("override", "message"),
     [
         ("seed=7", "holds no ranker trained with this configuration; run 'geminga run'"),
+        ("evidence_net.width=8", "holds no class model trained with this configuration; run"),
+        ("evidence.stamp_pixels=5", "holds no class model trained with this configuration; run"),
         ("likelihood.reference=diffuse/a.fits", "'diffuse/a.fits' is a file that users do not"),
         ("localisation.detector=miun", "miun is not what 'geminga detect' runs"),
     ],
