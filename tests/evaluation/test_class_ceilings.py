@@ -135,6 +135,8 @@ def test_any_bands_and_years(years: int, bands: int) -> None:
         assert len(features) == 30
         assert features.shape == (30, features.shape[1])
     np.testing.assert_allclose(true_features(one)[:, 0], one.truth["index"], atol=1e-9)
+    ceilings = measure_ceilings([one], [one], CLASSES, 1, 5)
+    assert all(len(ceiling) == 30 for ceiling in ceilings.values())
 
 
 def test_unmeasured_channels_and_years_are_left_out() -> None:

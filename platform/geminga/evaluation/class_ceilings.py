@@ -165,6 +165,9 @@ def _boosted(
 ) -> tuple[Float64, Float64]:
     """Return probabilities (n, k) with the natural prior and with the flat one."""
     share = np.bincount(label, minlength=k) / len(label)
+    # Others cannot be binned: without years, for example, they do not scatter.
+    used = [len(np.unique(column[np.isfinite(column)])) > 1 for column in x.T]
+    x, asked = x[:, used], asked[:, used] if len(asked) else asked
     trees = HistGradientBoostingClassifier(**_TREES, max_iter=rounds, random_state=0)
     trees.fit(x, label, sample_weight=(1.0 / share[label]) ** BALANCE)
     given = (
