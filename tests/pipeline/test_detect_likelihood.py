@@ -62,7 +62,8 @@ def folder(run: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(folder: Path, run: Config) -> Config:
-    return run_config(load_model(str(folder)), [], []).model_copy(update={"response": run.response})
+    update = {"response": run.response, "sky": run.sky}
+    return run_config(load_model(str(folder)), [], []).model_copy(update=update)
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +296,7 @@ def test_the_command_on_events_fills_classes_and_light_curves(
     assert history.notna().all(axis=None)
     assert catalog["Variability_Index"].notna().all()
     # Sources at the edge of the data are flagged, and judged by what there is.
-    edge = (catalog["Flags"] & Flag.EDGE) > 0
+    edge = (catalog["Flags"].to_numpy() & int(Flag.EDGE)) > 0
     lon = catalog["GLON"]
     near = np.minimum(lon - 45.0, 202.5 - lon) * np.cos(np.radians(catalog["GLAT"])) < 0.3
     assert near.sum() > 0
@@ -306,7 +307,7 @@ def test_the_command_on_events_fills_classes_and_light_curves(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("classes=[BLL, PSR]", "made for classes ['BLL', 'FSRQ', 'PSR', 'PWN+SNR', 'FAKE']"),
+        ("classes=[BLL, PSR, PWN+SNR]", "made for classes ['BLL', 'FSRQ', 'PSR', 'PWN+SNR', 'FAKE']"),
         ("evidence.stamp_pixels=7", "made for evidence.stamp_pixels 9"),
         ("evidence_net.branches=[spectrum]", "made for evidence_net.branches"),
     ],

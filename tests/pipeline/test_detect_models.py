@@ -161,8 +161,31 @@ def test_response_of_the_files() -> None:
     # Events can be cut to the model's class, maps cannot.
     config = run_config(model, [events(0.1, 2000, class_bit=7)], [])
     assert (config.response.irf, config.response.duration_years) == (model.config.response.irf, 10)
+    assert config.sky.years == 1
     with pytest.raises(InputError, match="cubes are of A and of B; give one class"):
         run_config(model, [counts(*SIX)], [cube(FRONT, "A"), cube(FRONT, "B")])
+
+
+def test_light_curves_have_bins_as_long_as_the_model_s() -> None:
+    model, year = load_model("front"), 365.25 * 86400
+    assert (model.config.sky.years, model.config.response.duration_years) == (10, 10)
+
+    def bins(*spans: float, times: bool = True, cubes: tuple[CubeSummary, ...] = ()) -> Config:
+        files = [events(0.1, 2000, span_s=(2e8, 2e8 + s * year), has_time=times) for s in spans]
+        return run_config(model, files, cubes)
+
+    assert bins(3.1).sky.years == 3
+    assert bins(1.0, 12.4).sky.years == 12
+    assert bins(0.2).sky.years == 1
+    assert bins(3.0, times=False).sky.years == 1
+    assert bins(4000.0).sky.years == 127
+    assert run_config(model, [events(0.1, 2000, has_time=True)], []).sky.years == 1
+    assert run_config(model, [counts(*SIX, span_s=(2e8, 3e8))], []).sky.years == 1
+    # With a cube the time tells the shares of the bins.
+    told = bins(4.0, cubes=(cube(FRONT, "P8R2_ULTRACLEANVETO_V6"),))
+    assert (told.sky.years, told.response.duration_years) == (4, pytest.approx(4.0))
+    response = build_response(bins(3.0))
+    assert response.year_share.at(np.zeros(1), np.zeros(1)).shape == (1, 3)
 
 
 @pytest.mark.data

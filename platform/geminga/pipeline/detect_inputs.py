@@ -48,6 +48,8 @@ from geminga.sky.pixel_counts import PixelCounts
 _LOG = logging.getLogger(__name__)
 POSITIONS_DEG = 0.01
 """Pixels in which a photon's place is known no better than this along each axis are warned of."""
+MAX_TIME_BINS = 127
+"""As many have a number in a photon's byte."""
 _CIRCLE = re.compile(r"CIRCLE\(([^,]+),([^,]+),([^,)]+)\)", re.IGNORECASE)
 
 
@@ -98,9 +100,10 @@ def summarise_events(path: Path) -> PhotonFile:
                 raise InputError(where, "ENERGY is not finite", "remove those events")
             energies = (0.0, float(values.max(initial=np.inf if not len(values) else 0.0)))
         has_class = column_name(hdu, "EVENT_CLASS") is not None
+        has_time = column_name(hdu, "TIME") is not None
         span = time_span(hdu.header)
     return PhotonFile(
-        path, (), energies, span_s=span, has_class=has_class, **_of(selection)
+        path, (), energies, span_s=span, has_class=has_class, has_time=has_time, **_of(selection)
     )  # fmt: skip
 
 
@@ -128,7 +131,7 @@ def run_config(model: Model, files: Sequence[PhotonFile], cubes: Sequence[CubeSu
     response, irf = tree["response"], model.config.response.irf
     response["exposure_cube"] = [str(cube.path.resolve()) for cube in cubes] or None
     response["yearly_exposure"] = []
-    tree["sky"]["years"] = 1  # positions need no times
+    tree["sky"]["years"] = _time_bins(model.config, files)
     told = {cube.irf: cube.path for cube in cubes if cube.irf is not None}
     if len(told) > 1:
         raise InputError(
@@ -145,8 +148,10 @@ def run_config(model: Model, files: Sequence[PhotonFile], cubes: Sequence[CubeSu
             )
         _LOG.warning("the exposure is of %s, the model was made for %s", found, irf)
         response["irf"] = found
-    if not cubes:
+    if not cubes or tree["sky"]["years"] > 1:
+        # With cubes it tells the shares of the time bins alone.
         response["duration_years"] = _years(files, model.config.response.duration_years)
+    if not cubes:
         response["irf"] = _builtin_class(files, irf)
     return config_from_tree(tree, f"model {model.name}")
 
@@ -164,14 +169,27 @@ def _builtin_class(files: Sequence[PhotonFile], irf: str) -> str:
     return same[0]
 
 
+def _time_bins(config: Config, files: Sequence[PhotonFile]) -> int:
+    """Return how many time bins light curves have, each as long as the model's about.
+
+    One where no light curve can be: maps know no times.
+    """
+    spans = [file.span_s for file in files if file.has_time and file.span_s is not None]
+    if config.sky.years == 1 or not spans or len(spans) < len(files):
+        return 1
+    seconds = max(s[1] for s in spans) - min(s[0] for s in spans)
+    bins = seconds / SECONDS_PER_YEAR * config.sky.years / config.response.duration_years
+    return min(max(round(bins), 1), MAX_TIME_BINS)
+
+
 def _years(files: Sequence[PhotonFile], default: float) -> float:
-    """Return the time the files cover, for the built-in exposure."""
+    """Return the time the files cover, for the built-in exposure and the shares of its parts."""
     spans = [file.span_s for file in files if file.span_s is not None]
     if not spans:
         _LOG.warning("the files do not say their time: taken as %g years", default)
         return default
     years = (max(s[1] for s in spans) - min(s[0] for s in spans)) / SECONDS_PER_YEAR
-    _LOG.info("built-in exposure of a survey of %.2f years, the time of the files", years)
+    _LOG.info("the files cover %.2f years: taken as those of a survey", years)
     return years
 
 

@@ -67,6 +67,8 @@ class PhotonFile:
         Highest EVENT_CLASS bit it was selected to.
     span_s : tuple of two floats, or None
         Mission elapsed time.
+    has_time : bool
+        Whether the time of each photon is known.
     region : str or None
         Position cut.
     has_class : bool
@@ -79,6 +81,7 @@ class PhotonFile:
     types: frozenset[int] | None = None
     class_bit: int | None = None
     span_s: tuple[float, float] | None = None
+    has_time: bool = False
     region: str | None = None
     has_class: bool = False
 
