@@ -38,7 +38,8 @@ class Row:
     """A lever: what a classifier is told, and how it learns.
 
     `method` is ``network``; ``boosting``; ``mean``, of the rows `BASE` and `BOOSTED`; or a ceiling,
-    ``noise-free`` or ``noisy``, from the truth of the same sources. `base` is the row that the
+    ``noise-free`` or ``noisy``, from the truth of the same sources. `years` ``errors`` keeps
+    their mean error, which knows how many photons there were, and makes every flux the mean. `base` is the row that the
     difference is taken to, `trials` the number of trainings from other starting weights.
     """
 
@@ -47,7 +48,7 @@ class Row:
     branches: tuple[str, ...] = BRANCHES
     stamps: Literal["both", "narrow", "wide", "none"] = "both"
     detection: bool = True
-    years: Literal["likelihood", "summed", "none"] = "likelihood"
+    years: Literal["likelihood", "summed", "errors", "none"] = "likelihood"
     copies: bool = True
     method: Method = "network"
     base: str = BASE
@@ -71,6 +72,10 @@ def plan() -> list[Row]:
             "years branch alone, summed years", ".05 below weighted years", (years,),
             years="summed", base="years branch alone", trials=2,
         ),
+        Row(
+            "years branch alone, mean error without fluxes", "chance but for the position",
+            (years,), years="errors", base="years branch alone",
+        ),
         Row("image branch left out", "FAKE falls most, by .2", without[0]),
         Row("spectrum branch left out", "BLL / FSRQ falls by .15", without[1]),
         Row("years branch left out", "BLL / FSRQ .02 less where bright", without[2]),
@@ -86,6 +91,10 @@ def plan() -> list[Row]:
         Row(
             "no stamps, summed years", "BLL / FSRQ .01 less", stamps="none", years="summed",
             base=QUICK, trials=3,
+        ),
+        Row(
+            "no stamps, mean yearly error without fluxes", "as without years", stamps="none",
+            years="errors", base=QUICK,
         ),
         Row(BOOSTED, "equal within .01", method="boosting"),
         Row(
@@ -134,6 +143,16 @@ def shaped(row: Row, evidence: Evidence, summed: Evidence | None) -> Evidence:
     if row.years == "none":
         none = np.zeros((n, 0))
         evidence = replace(evidence, year_ratio=none, year_ratio_error=none)
+    elif row.years == "errors":
+        # The error of a year follows its flux; their mean square is that of the mean flux.
+        known = np.isfinite(evidence.year_ratio) & np.isfinite(evidence.year_ratio_error)
+        square = np.where(known, evidence.year_ratio_error, 0.0) ** 2
+        typical = np.sqrt(square.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+        evidence = replace(
+            evidence,
+            year_ratio=np.where(known, 1.0, np.nan),
+            year_ratio_error=np.where(known, typical[:, None], np.nan),
+        )
     elif row.years == "summed":
         if summed is None:
             raise InputError(row.name, "there are no summed years", "measure them: --summed")
