@@ -138,7 +138,7 @@ def test_mlflow_has_a_parent_and_a_child_for_each_stage(finished: tuple[Path, st
     )
     (evaluated,) = (r for r in children if r.data.tags["stage"] == "evaluate")
     assert "wavelet_search/position_bright/median_deg_error" in evaluated.data.metrics
-    for key in ("network_on_evidence/macro_f1", "ceiling/noise_free_truth/macro_f1_true"):
+    for key in ("network_on_evidence/macro_f1", "ceiling/noise-free_truth/macro_f1_true"):
         assert key in evaluated.data.metrics
     assert parents[0].data.params["miun.width"] == "4"
     kept = {f.path for r in children for f in client.list_artifacts(r.info.run_id)}
