@@ -307,7 +307,10 @@ def test_the_command_on_events_fills_classes_and_light_curves(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("classes=[BLL, PSR, PWN+SNR]", "made for classes ['BLL', 'FSRQ', 'PSR', 'PWN+SNR', 'FAKE']"),
+        (
+            "classes=[BLL, PSR, PWN+SNR]",
+            "made for classes ['BLL', 'FSRQ', 'PSR', 'PWN+SNR', 'FAKE']",
+        ),
         ("evidence.stamp_pixels=7", "made for evidence.stamp_pixels 9"),
         ("evidence_net.branches=[spectrum]", "made for evidence_net.branches"),
     ],
