@@ -74,9 +74,7 @@ def test_packaged_models_are_complete_configurations() -> None:
 
 def test_packaged_models_have_a_ranker_a_cut_and_a_card() -> None:
     """What a card promises is what the weights beside it do."""
-    models = {m.name: m for m in shipped_models()}
-    assert ranker_of(models["above_50gev"].folder, models.pop("above_50gev").config) is None
-    for model in models.values():
+    for model in shipped_models():
         ranker = ranker_of(model.folder, model.config)
         assert ranker is not None
         card = (model.folder / CARD_FILE).read_text(encoding="utf-8")
