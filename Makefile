@@ -29,7 +29,11 @@ real: $(STAMP) ## the same chain on real photons above 50 GeV (needs the LAT fil
 
 .PHONY: test
 test: $(STAMP) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup -m "not slow and not cluster"
+
+.PHONY: test-cluster
+test-cluster: $(STAMP) ## run the tests that start clusters and servers, and break them
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "cluster and not slow"
 
 .PHONY: lint
 lint: $(STAMP) ## style, types and import layers
