@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from geminga.arrays import Float64
-from geminga.evaluation.bootstrap import Estimate, Units, bootstrap
+from geminga.arrays import Float64, Int64
+from geminga.evaluation.bootstrap import Bootstrapped, Estimate, Units, bootstrap
 
 BINS = 10
 
@@ -82,30 +82,8 @@ def score_calibration(
     column = probability_column(detections)
     if column is None:
         return None
-    claim = detections[column].to_numpy(np.float64)
-    true = detections["is_true"].to_numpy(np.float64)
-    unit = units.of(detections)
-    place = np.minimum((claim * bins).astype(np.int64), bins - 1)
-
-    def statistic(weights: Float64) -> dict[str, Float64]:
-        w = weights[unit]
-        n = np.bincount(place, w, bins)
-        mean, purity = np.full(bins, np.nan), np.full(bins, np.nan)
-        np.divide(np.bincount(place, w * claim, bins), n, out=mean, where=n > 0)
-        np.divide(np.bincount(place, w * true, bins), n, out=purity, where=n > 0)
-        gap = np.abs(purity - mean)[n > 0]
-        empty = np.array(np.nan)
-        total = n.sum()
-        return {
-            "mean": mean,
-            "purity": purity,
-            "expected": np.sum(gap * n[n > 0]) / total if total else empty,
-            "largest": gap.max() if total else empty,
-            "brier": np.sum(w * (claim - true) ** 2) / total if total else empty,
-        }
-
-    result = bootstrap(statistic, units)
-    n = np.bincount(place, minlength=bins)
+    result = score_bootstrap(detections, column, units, bins)
+    n = np.bincount(_places(detections[column].to_numpy(np.float64), bins), minlength=bins)
     held = np.flatnonzero(n)
     edges = np.linspace(0.0, 1.0, bins + 1)
 
@@ -124,3 +102,36 @@ def score_calibration(
         result.estimate("largest"),
         result.estimate("brier"),
     )
+
+
+def score_bootstrap(
+    detections: pd.DataFrame, column: str, units: Units, bins: int = BINS
+) -> Bootstrapped:
+    """Return what `score_calibration` gives of the probabilities in a column, with resamples."""
+    claim = detections[column].to_numpy(np.float64)
+    true = detections["is_true"].to_numpy(np.float64)
+    unit = units.of(detections)
+    place = _places(claim, bins)
+
+    def statistic(weights: Float64) -> dict[str, Float64]:
+        w = weights[unit]
+        n = np.bincount(place, w, bins)
+        mean, purity = np.full(bins, np.nan), np.full(bins, np.nan)
+        np.divide(np.bincount(place, w * claim, bins), n, out=mean, where=n > 0)
+        np.divide(np.bincount(place, w * true, bins), n, out=purity, where=n > 0)
+        gap = np.abs(purity - mean)[n > 0]
+        empty = np.array(np.nan)
+        total = n.sum()
+        return {
+            "mean": mean,
+            "purity": purity,
+            "expected": np.sum(gap * n[n > 0]) / total if total else empty,
+            "largest": gap.max() if total else empty,
+            "brier": np.sum(w * (claim - true) ** 2) / total if total else empty,
+        }
+
+    return bootstrap(statistic, units)
+
+
+def _places(claim: Float64, bins: int) -> Int64:
+    return np.minimum((claim * bins).astype(np.int64), bins - 1)

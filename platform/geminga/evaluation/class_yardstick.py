@@ -102,14 +102,9 @@ def measure_classes(
     """
     settings, ceilings = settings or ClassSettings(), ceilings or {}
     first = _checked(classifiers, ceilings)
-    true = first.true_classes
-    comparisons = settings.comparisons
-    comparisons = comparisons_of(true) if comparisons is None else comparisons
-    for one in comparisons:
-        if not one.fits(true):
-            raise InputError("comparison", repr(one.name), f"the classes are {', '.join(true)}")
+    comparisons = comparisons_asked(first, settings)
     skies = np.unique(first.sky)
-    units = _units(first, len(skies), settings)
+    units = class_units(first, len(skies), settings)
     measure = _Measure(units, skies, comparisons, settings)
     tops = {name: measure.ranges(c) for name, c in ceilings.items()}
     # FAKE as the first (the one that ships) recognises it: a ceiling has one value for all.
@@ -256,7 +251,25 @@ def _checked(
     return first
 
 
-def _units(c: Classified, skies: int, settings: ClassSettings) -> Units:
+def comparisons_asked(c: Classified, settings: ClassSettings) -> tuple[Comparison, ...]:
+    """Return the comparisons of these settings, or the standard ones of the classes.
+
+    Raises
+    ------
+    InputError
+        If one names an unknown class.
+    """
+    true = c.true_classes
+    if settings.comparisons is None:
+        return comparisons_of(true)
+    for one in settings.comparisons:
+        if not one.fits(true):
+            raise InputError("comparison", repr(one.name), f"the classes are {', '.join(true)}")
+    return settings.comparisons
+
+
+def class_units(c: Classified, skies: int, settings: ClassSettings) -> Units:
+    """Return what is drawn with replacement where candidates lie on this number of skies."""
     few = skies < max(settings.fewest_skies, 2)
     if few and c.lon_deg is None:
         # Without directions there are no regions to draw: whole skies, or no errors for one.

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from geminga.arrays import Float64, Int64
-from geminga.evaluation.bootstrap import Estimate, Units, bootstrap
+from geminga.evaluation.bootstrap import Bootstrapped, Estimate, Units, bootstrap
 from geminga.evaluation.metrics import position_offsets
 from geminga.evaluation.ranked import Matching, in_order, ranked_match
 from geminga.likelihood.position_errors import COVARIANCE, TAIL
@@ -151,6 +151,19 @@ def _position_bin(pairs: pd.DataFrame, units: Units, low: float, high: float) ->
     # Every source, also of unknown flux, belongs to the range from 0 to inf.
     rows = (s1 >= low) & (s1 < high) if (low, high) != (0.0, np.inf) else np.full(len(s1), True)
     part = pairs[rows]
+    result = _offset_bootstrap(part, units)
+    return PositionBin(low, high, len(part), *(result.estimate(name) for name in _FIGURES))
+
+
+def position_bootstrap(pairs: pd.DataFrame, units: Units) -> Bootstrapped:
+    """Return the position figures of all pairs with their resamples, under their own names."""
+    size, claims = _offset_bootstrap(pairs, units), _claim_bootstrap(_with_claim(pairs), units)
+    return Bootstrapped(
+        {**size.value, **claims.value}, {**size.draws, **claims.draws}, size.inflation
+    )
+
+
+def _offset_bootstrap(part: pd.DataFrame, units: Units) -> Bootstrapped:
     unit = units.of(part)
     east, north = (part[n].to_numpy(np.float64) for n in ("east_deg", "north_deg"))
     order = np.argsort(np.hypot(east, north), kind="stable")
@@ -165,8 +178,7 @@ def _position_bin(pairs: pd.DataFrame, units: Units, low: float, high: float) ->
         bias = [np.array(np.sum(w * axis) / w.sum()) for axis in (east, north)]
         return dict(zip(_FIGURES, [*values, *bias], strict=True))
 
-    result = bootstrap(statistic, units)
-    return PositionBin(low, high, len(part), *(result.estimate(name) for name in _FIGURES))
+    return bootstrap(statistic, units)
 
 
 @dataclass(frozen=True)
@@ -203,19 +215,32 @@ def position_calibration(pairs: pd.DataFrame, units: Units) -> PositionCalibrati
     For a two-dimensional Gaussian the squared pull exceeds -2 ln(1 - p) with probability 1 - p;
     a list that says how long the tails are is held to its own region of 95 %.
     """
-    good = pairs[pairs["pull_1"].notna()]
+    good = _with_claim(pairs)
+    result = _claim_bootstrap(good, units)
+    return PositionCalibration(
+        len(good), len(pairs) - len(good), *(result.estimate(name) for name in _CLAIMS)
+    )
+
+
+_CLAIMS = ("inside_68", "inside_95", "mean_1", "mean_2", "rms", "width")
+
+
+def _with_claim(pairs: pd.DataFrame) -> pd.DataFrame:
+    return pairs[pairs["pull_1"].notna()]
+
+
+def _claim_bootstrap(good: pd.DataFrame, units: Units) -> Bootstrapped:
     unit = units.of(good)
     one, two = (good[n].to_numpy(np.float64) for n in ("pull_1", "pull_2"))
     square = one**2 + two**2
     limits = [-2.0 * np.log1p(-p) for p in INSIDE]
     inside = square <= limits[0], square <= limits[1] * good["tail"].to_numpy(np.float64) ** 2
     order: Int64 = np.argsort(square, kind="stable")
-    names = ("inside_68", "inside_95", "mean_1", "mean_2", "rms", "width")
 
     def statistic(weights: Float64) -> dict[str, Float64]:
         w = weights[unit]
         if not w.sum():
-            return {name: np.array(np.nan) for name in names}
+            return {name: np.array(np.nan) for name in _CLAIMS}
         median = np.median(np.repeat(square[order], w[order].astype(np.int64)))
         values = [
             *(np.array(w[held].sum() / w.sum()) for held in inside),
@@ -223,9 +248,6 @@ def position_calibration(pairs: pd.DataFrame, units: Units) -> PositionCalibrati
             np.sqrt(np.sum(w * square) / w.sum() / 2.0),
             np.sqrt(median / (2.0 * np.log(2.0))),
         ]
-        return dict(zip(names, values, strict=True))
+        return dict(zip(_CLAIMS, values, strict=True))
 
-    result = bootstrap(statistic, units)
-    return PositionCalibration(
-        len(good), len(pairs) - len(good), *(result.estimate(name) for name in names)
-    )
+    return bootstrap(statistic, units)

@@ -134,13 +134,7 @@ def measure_searches(
     settings = settings or YardstickSettings()
     if oracle is not None and oracle not in searches:
         raise InputError("oracle", f"{oracle!r}", f"name one of {', '.join(searches)}")
-    units = make_units(
-        len(truth),
-        settings.resamples,
-        settings.seed,
-        settings.region_nside,
-        settings.fewest_skies,
-    )
+    units = search_units(len(truth), settings)
     measured = {
         name: _measure(frames, truth, settings, units, extended)
         for name, frames in searches.items()
@@ -159,6 +153,13 @@ def measure_searches(
         len(truth),
         oracle,
         figures,
+    )
+
+
+def search_units(skies: int, settings: YardstickSettings) -> Units:
+    """Return what is drawn with replacement on this number of skies."""
+    return make_units(
+        skies, settings.resamples, settings.seed, settings.region_nside, settings.fewest_skies
     )
 
 
