@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 import yaml
 
+from geminga import commands
+from geminga.commands.options import ConfigOption, SetOption
 from geminga.config import Config, load_config
 from geminga.errors import GemingaError, InputError
 from geminga.logs import show_logs
@@ -25,11 +27,6 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
-
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="YAML configuration")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="override: section.key=value (repeatable)")
-]
 
 USER_ERROR = 2
 
@@ -62,97 +59,6 @@ def config_show(config: ConfigOption, overrides: SetOption = None) -> None:
     resolved = load_config(config, overrides)
     typer.echo(f"# hash {resolved.hash()}")
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
-
-
-@app.command("fit-population")
-def fit_population_command(
-    catalog: Annotated[Path, typer.Option(help="4FGL or 2FHL FITS catalogue")],
-    out: Annotated[Path, typer.Option(help="population file to write (JSON)")],
-) -> None:
-    """Fit the source populations to a catalogue and write a population file."""
-    from geminga.sky.populations.population import fit_population, save_population
-
-    population = fit_population(catalog)
-    save_population(population, out)
-    typer.echo(f"population written to {out}")
-
-
-class MapKind(StrEnum):
-    """What ``write-maps`` writes."""
-
-    EXPECTED = "expected"
-    COUNTS = "counts"
-    EXPOSURE = "exposure"
-
-
-SkyOption = Annotated[int | None, typer.Option("--sky", help="number of the test sky, from 0")]
-
-
-@app.command("write-maps")
-def write_maps_command(
-    config: ConfigOption,
-    out: Annotated[Path, typer.Option(help="folder of the FITS maps")],
-    kind: Annotated[MapKind, typer.Option(help="what the maps hold")] = MapKind.EXPECTED,
-    component: Annotated[str | None, typer.Option(help="component of expected counts")] = None,
-    year: Annotated[
-        int | None, typer.Option(help="one time bin of expected counts; all if not given")
-    ] = None,
-    sky: SkyOption = None,
-    overrides: SetOption = None,
-) -> None:
-    """Write HEALPix maps of a test sky.
-
-    Expected (Asimov) counts, one file per band; counted photons as gtbin writes them; or the
-    exposure as gtexpcube2 does.
-    """
-    only_expected = {"--component": component, "--year": year}
-    unused = {} if kind is MapKind.EXPECTED else only_expected
-    if kind is MapKind.EXPOSURE:
-        unused = {**unused, "--sky": sky}
-    for option, value in unused.items():
-        if value is not None:
-            raise InputError(option, f"{value} has no meaning for {kind} maps", "leave it out")
-    resolved = load_config(config, overrides)
-    from geminga.pipeline.maps import (
-        write_counts_maps,
-        write_expected_maps,
-        write_exposure_maps,
-    )
-
-    if kind is MapKind.EXPOSURE:
-        paths = write_exposure_maps(resolved, out)
-    elif kind is MapKind.COUNTS:
-        paths = write_counts_maps(resolved, out, sky or 0)
-    else:
-        paths = write_expected_maps(resolved, out, component or "all", year, sky)
-    for path in paths:
-        typer.echo(str(path))
-
-
-@app.command("compare-sky")
-def compare_sky_command(
-    config: ConfigOption,
-    out: Annotated[Path, typer.Option(help="folder of the table and the figures")],
-    overrides: SetOption = None,
-) -> None:
-    """Compare real photons with those expected of a catalogue and the diffuse models, unfitted."""
-    from geminga.pipeline.compare_sky import compare_sky, write_comparison
-
-    typer.echo(write_comparison(compare_sky(load_config(config, overrides)), out), nl=False)
-
-
-@app.command("write-events")
-def write_events_command(
-    config: ConfigOption,
-    out: Annotated[Path, typer.Option(help="FT1 file to write")],
-    sky: SkyOption = None,
-    overrides: SetOption = None,
-) -> None:
-    """Write the photons of a test sky as a Fermi-LAT event list (FT1)."""
-    from geminga.pipeline.events import write_event_list
-
-    number = write_event_list(load_config(config, overrides), out, sky or 0)
-    typer.echo(f"{number} events written to {out}")
 
 
 @app.command("detect")
@@ -223,22 +129,6 @@ def detect_command(
     )
     catalog = detect(request)
     typer.echo(f"{len(catalog)} sources in {out / CATALOG_FILE}")
-
-
-@app.command("package-model")
-def package_model_command(
-    config: ConfigOption,
-    name: Annotated[str, typer.Option(help="name of the model")],
-    to: Annotated[
-        Path | None, typer.Option(help="folder of models; that of the packaged ones if not given")
-    ] = None,
-    overrides: SetOption = None,
-) -> None:
-    """Make a model for ``detect`` from a finished run: settings, weights, a card about them."""
-    from geminga.pipeline.package import package_model
-
-    made = package_model(load_config(config, overrides), name, to)
-    typer.echo(f"model {name}: {made.megabytes:.2f} MB in {made.folder}")
 
 
 Files = list[Path] | None
@@ -389,6 +279,7 @@ def _register() -> None:
     for verb, (stage, text) in VERBS.items():
         if verb not in ("classify", "evaluate"):  # which also take files
             _add_stage_verb(verb, stage, text)
+    commands.register(app)
 
 
 _register()
