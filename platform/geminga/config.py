@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -62,7 +62,11 @@ __all__ = [
     "data_path",
     "digest",
     "load_config",
+    "read_tree",
+    "section_from_tree",
 ]
+
+S = TypeVar("S", bound=Section)
 
 
 class Config(Section):
@@ -212,7 +216,20 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
     InputError
         If the file cannot be read, is not a YAML mapping, or a key or value is refused.
     """
-    path = Path(path)
+    tree = read_tree(Path(path))
+    for override in overrides or []:
+        _apply(tree, override)
+    return config_from_tree(tree, str(path))
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """Read a YAML file of keys and plain values.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is not YAML, gives a key twice or is no mapping.
+    """
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
@@ -226,9 +243,7 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
         ) from error
     if not isinstance(tree, dict):
         raise InputError(str(path), "is not a mapping of keys", "see jobs/configs for examples")
-    for override in overrides or []:
-        _apply(tree, override)
-    return config_from_tree(tree, str(path))
+    return tree
 
 
 _WRONG_KEY = ("extra_forbidden", "invalid_key")
@@ -236,8 +251,19 @@ _WRONG_KEY = ("extra_forbidden", "invalid_key")
 
 def config_from_tree(tree: dict[str, Any], where: str) -> Config:
     """Check a tree of plain values; `where` names its origin in errors."""
+    return section_from_tree(Config, tree, where)
+
+
+def section_from_tree(section: type[S], tree: dict[str, Any], where: str) -> S:
+    """Check a tree of plain values as a section of its own; `where` names its origin in errors.
+
+    Raises
+    ------
+    InputError
+        If a key is unknown or a value refused.
+    """
     try:
-        return Config.model_validate(tree)
+        return section.model_validate(tree)
     except ValidationError as error:
         errors = error.errors()
         # A misspelt key explains a missing one, so it is named first.
@@ -245,14 +271,16 @@ def config_from_tree(tree: dict[str, Any], where: str) -> Config:
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             problem = f"unknown key {key} = {first['input']!r}"
-            remedy = f"{_known_keys(first['loc'])}"
+            remedy = f"{_known_keys(section, first['loc'])}"
         else:
             message = first["msg"].removeprefix("Value error, ")
             whole_model = first["type"] == "value_error" and isinstance(first["input"], dict)
             whole = whole_model or first["type"] == "missing"
             value = "" if whole else f" = {first['input']!r}"
             problem = f"{key}{value}: {message}" if key else message
-            remedy = "mend the value ('geminga config show' prints every key)"
+            remedy = "mend the value"
+            if section is Config:
+                remedy += " ('geminga config show' prints every key)"
         raise InputError(where, problem, remedy) from error
 
 
@@ -275,8 +303,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override}", f"{text!r} is not YAML", "quote the value") from error
 
 
-def _known_keys(location: tuple[int | str, ...]) -> str:
-    model: Any = Config
+def _known_keys(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    model: Any = section
     for part in location[:-1]:
         if isinstance(part, int):
             continue
