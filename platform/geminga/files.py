@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import struct
 import uuid
@@ -18,9 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from geminga import storage
 from geminga.errors import InputError
 
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.(tmp|old)")
 _MAPPED_BYTES = 2**20
 
 
@@ -29,7 +28,8 @@ def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`, renamed to `path` when the block ends well.
 
     Works for a file and for a folder (which replaces an older one). After an error the temporary
-    is removed and what stood at `path` is untouched.
+    is removed and what stood at `path` is untouched. Below the mirror of an object store it is put
+    there too, before it takes its name here.
 
     Raises
     ------
@@ -41,6 +41,7 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        storage.publish(temporary, path)
         if temporary.is_dir() and path.is_dir():
             # A folder cannot be renamed over a full one: step the old one aside first.
             path.rename(aside)
@@ -73,7 +74,7 @@ def remove_temporaries(folder: Path) -> int:
     Only for a folder that nobody writes into.
     """
     # Outermost first: a temporary folder may hold another.
-    left = sorted(p for p in folder.rglob(".*") if _TEMPORARY.fullmatch(p.name))
+    left = sorted(p for p in folder.rglob(".*") if storage.is_temporary(Path(p.name)))
     for path in left:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -97,7 +98,7 @@ def read_json(path: Path) -> Any:
         If the file is missing or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(storage.here(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             str(path), f"cannot be read ({error.strerror})", "name a JSON file"
@@ -121,7 +122,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
         If the file is missing or not Parquet.
     """
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(storage.here(path))
     except (OSError, ValueError) as error:
         raise InputError(
             str(path), f"is not a readable Parquet file ({error})", "write it anew"
@@ -139,7 +140,7 @@ def map_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         If the file is missing or damaged, as `numpy.load`.
     """
     arrays: dict[str, NDArray[Any]] = {}
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+    with storage.here(path).open("rb") as stream, np.load(stream, allow_pickle=False) as content:
         for name in names:
             member = content.zip.getinfo(f"{name}.npy")
             if member.file_size < _MAPPED_BYTES or member.compress_type != zipfile.ZIP_STORED:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from geminga.sections.base import AtLeastOne, Count, Fraction, Positive, Section
+from geminga.storage.address import parse
 
 
 class MiunConfig(Section):
@@ -173,10 +174,25 @@ class EvaluationConfig(Section):
     kmeans: bool = Field(True, description="run the k-means search for comparison")
 
 
+def _check_storage(uri: str) -> str:
+    parse(uri)
+    return uri
+
+
 class RunConfig(Section):
     """Where and how a run works."""
 
     output: str = Field("out", description="folder of all outputs; each run has its own inside")
+    storage: Annotated[str, AfterValidator(_check_storage)] | None = Field(
+        None,
+        description="address of a folder all nodes share, or of an object store, instead of output: "
+        "file:///FOLDER, s3://BUCKET/PREFIX?endpoint_override=HOST:PORT&scheme=http&region=REGION",
+    )
+    mirror: str | None = Field(
+        None,
+        description="folder on every node for copies of an object store's files; one in the "
+        "temporary folder if not given",
+    )
     workers: Count = Field(0, description="Ray Data workers; 0 takes every core")
     tracking_uri: str | None = Field(None, description="MLflow server; else a store in the output")
     experiment: str = "geminga"
