@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -12,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import geminga
 from geminga.classes import with_fake
 from geminga.config import Config
 from geminga.errors import InputError
@@ -85,7 +85,7 @@ def write_tensors(
         save_file(tensors, temporary / WEIGHTS)
         meta = {
             "format_version": FORMAT_VERSION,
-            "geminga_version": importlib.metadata.version("geminga"),
+            "geminga_version": geminga.__version__,
             "kind": kind,
             "config_hash": config.hash(),
             "needs": needs,
