@@ -62,7 +62,7 @@ from geminga.evaluation.class_truth import FoundSources
 from geminga.evaluation.summary import slug
 from geminga.files import atomic, read_json, write_json
 from geminga.pipeline.class_assess import found_sources
-from geminga.pipeline.evidence import EVIDENCE
+from geminga.pipeline.evidence import EVIDENCE_TRAINING
 from geminga.pipeline.runner import Context, run_folder
 from geminga.pipeline.simulate import sky_ids
 from geminga.seeds import Split
@@ -266,7 +266,7 @@ def main() -> None:
         tracked = config.model_copy(update={"run": config.run.model_copy(update=place)})
         options.out.mkdir(parents=True, exist_ok=True)
         with Tracker.open(tracked, options.out) as tracker:
-            evidence = options.evidence or root / EVIDENCE
+            evidence = options.evidence or root / EVIDENCE_TRAINING
             train = sky_ids(config, Split.TRAIN)[: options.train]
             bench = Bench(
                 Context(config, root, tracker), evidence, options.out, train, options.limit

@@ -19,7 +19,7 @@ from geminga.distributed.simulate import sky_folder
 from geminga.files import write_json, write_parquet
 from geminga.pipeline.class_model import CLASS_MODEL
 from geminga.pipeline.classify import IMAGES, probability_file
-from geminga.pipeline.evidence import EVIDENCE
+from geminga.pipeline.evidence import EVIDENCE, EVIDENCE_TRAINING
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import CUTS_FILE, RANKED, candidate_file
 from geminga.sections import EvidenceConfig, EvidenceNetConfig, TrainingConfig
@@ -175,8 +175,9 @@ def write_sky(context: Context, sky: MadeUp, number: int, split: Split) -> None:
         evidence = Evidence.join([evidence, evidence.take(again)])
         rows, label, source = (np.concatenate([v, v[again]]) for v in (rows, label, source))
         repeated = np.concatenate([repeated, np.ones(3, np.bool_)])
+    measured = EVIDENCE if split == Split.TEST else EVIDENCE_TRAINING
     evidence.save(
-        evidence_file(context.folder(EVIDENCE), number),
+        evidence_file(context.folder(measured), number),
         row=rows,
         source=source,
         label=label,

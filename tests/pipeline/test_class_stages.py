@@ -19,7 +19,13 @@ from geminga.files import read_json, read_parquet, write_json
 from geminga.pipeline.class_model import CLASS_MODEL, above_cut, held_out, load_class_model
 from geminga.pipeline.classify import judged_again
 from geminga.pipeline.detect_classes import CLASSES_FOLDER, classifier_of
-from geminga.pipeline.evidence import EVIDENCE, Labelled, is_measured, read_evidence
+from geminga.pipeline.evidence import (
+    EVIDENCE,
+    EVIDENCE_TRAINING,
+    Labelled,
+    is_measured,
+    read_evidence,
+)
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import training_candidates
 from geminga.pipeline.stages import STAGES
@@ -139,12 +145,12 @@ def test_evidence_of_skies_is_read_in_their_order(run: Context, tmp_path: Path) 
 
 
 def test_evidence_of_skies_with_other_channels_is_refused(run: Context, tmp_path: Path) -> None:
-    shutil.copytree(run.folder(EVIDENCE), tmp_path / EVIDENCE)
+    shutil.copytree(run.folder(EVIDENCE_TRAINING), tmp_path / EVIDENCE_TRAINING)
     bands = run.config.bands[1:]
     other = made_up(run.config.model_copy(update={"bands": bands}), 1)
     nothing = np.zeros(len(other.label), np.bool_)
     other.evidence.save(
-        evidence_file(tmp_path / EVIDENCE, 1), row=other.label, source=other.source,
+        evidence_file(tmp_path / EVIDENCE_TRAINING, 1), row=other.label, source=other.source,
         label=other.label, counted=~nothing, repeated=nothing,
     )  # fmt: skip
     with pytest.raises(InputError, match="of different channels, years or stamps"):
@@ -158,7 +164,7 @@ def test_a_run_of_miun_alone_has_no_evidence(config: Config) -> None:
     names = {s.name for s in STAGES if s.wanted(config)} - {
         s.name for s in STAGES if s.wanted(alone)
     }
-    assert names >= {EVIDENCE, CLASS_MODEL}
+    assert names >= {EVIDENCE, EVIDENCE_TRAINING, CLASS_MODEL}
 
 
 def test_the_classifier_of_another_configuration_is_refused(run: Context, tmp_path: Path) -> None:

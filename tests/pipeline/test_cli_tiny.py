@@ -184,7 +184,8 @@ def test_one_worker_gives_the_same_bytes_for_the_same_weights(
     for stage in ("classifier", "class_model"):
         assert f"{stage}: finished before, skipped" in done.stderr
     for stage, pattern in (
-        ("patches", "*.parquet"), ("observe", "*"), ("evidence", "*.npz"), ("catalog", "*"),
+        ("patches", "*.parquet"), ("observe", "*"), ("evidence", "*.npz"),
+        ("evidence_training", "*.npz"), ("catalog", "*"),
     ):  # fmt: skip
         paths = [p for p in sorted((first / stage).glob(pattern)) if p.name != "stage.json"]
         assert paths

@@ -17,7 +17,7 @@ from geminga.distributed.train import train_network
 from geminga.files import read_parquet, write_json
 from geminga.networks.build import build_evidence_net
 from geminga.networks.evidence_net import EvidenceNet
-from geminga.pipeline.evidence import EVIDENCE, Labelled, read_evidence
+from geminga.pipeline.evidence import EVIDENCE_TRAINING, Labelled, read_evidence
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import primary_search, score_cuts, training_candidates
 from geminga.pipeline.simulate import sky_ids
@@ -35,7 +35,7 @@ def run_class_model(context: Context, folder: Path) -> Mapping[str, Any]:
     names = with_fake(config.classes)
     training = sky_ids(config, Split.TRAIN)
     choosing, calibrating = held_out(context)
-    evidence = context.folder(EVIDENCE)
+    evidence = context.folder(EVIDENCE_TRAINING)
     shown_files = [evidence_file(evidence, sky) for sky in training]
     held_files = [evidence_file(evidence, sky) for sky in choosing]
     train = read_evidence(context, training)

@@ -1,4 +1,4 @@
-"""The stage that measures what is known of every candidate, and what it wrote."""
+"""The stages that measure what is known of every candidate, and what they wrote."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ from geminga.pipeline.simulate import diffuse_path, sky_ids, test_sky_ids
 from geminga.seeds import Split
 
 EVIDENCE = "evidence"
-"""Name of the stage."""
+"""Name of the stage that measures the candidates of test skies."""
+
+EVIDENCE_TRAINING = "evidence_training"
+"""Name of the stage that measures those of training and validation skies: another observed sky
+measures its own candidates only, and the classifier stays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +68,8 @@ def is_measured(config: Config) -> bool:
     return primary_search(config) == RANKED
 
 
-def run_evidence(context: Context, folder: Path) -> Mapping[str, Any]:
-    """Measure the candidates of all skies, test skies included."""
+def run_evidence_training(context: Context, folder: Path) -> Mapping[str, Any]:
+    """Measure the candidates of training and validation skies."""
     config = context.config
     train, valid = sky_ids(config, Split.TRAIN), sky_ids(config, Split.VALID)
     pieces: list[Piece] = [
@@ -77,24 +81,33 @@ def run_evidence(context: Context, folder: Path) -> Mapping[str, Any]:
         }
         for sky in (*train, *valid)
     ]
-    primary = primary_search(config)
-    for sky in test_sky_ids(config):
-        listed = candidate_file(context.folder("search"), primary, sky)
-        pieces.append(
-            {
-                "sky_id": sky,
-                "candidates": str(listed.resolve()),
-                "photons": str(photon_file(context.folder("observe"), sky).resolve()),
-                "kind": "" if config.observed is None else REAL,
-            }
-        )
-    least = config.evidence.least_score_ratio * score_cuts(context)[primary]
+    return _measure(context, folder, pieces)
+
+
+def run_evidence(context: Context, folder: Path) -> Mapping[str, Any]:
+    """Measure the candidates of the test skies, or of the real one."""
+    config = context.config
+    searched, observed = context.folder("search"), context.folder("observe")
+    pieces: list[Piece] = [
+        {
+            "sky_id": sky,
+            "candidates": str(candidate_file(searched, primary_search(config), sky).resolve()),
+            "photons": str(photon_file(observed, sky).resolve()),
+            "kind": "" if config.observed is None else REAL,
+        }
+        for sky in test_sky_ids(config)
+    ]
+    return _measure(context, folder, pieces)
+
+
+def _measure(context: Context, folder: Path, pieces: Sequence[Piece]) -> Mapping[str, Any]:
+    config = context.config
     arguments = (
         config.model_dump_json(),
         diffuse_path(context),
         str(context.folder("skies").resolve()),
         str(folder.resolve()),
-        least,
+        config.evidence.least_score_ratio * score_cuts(context)[primary_search(config)],
     )
     with ray_session():
         rows = run_pieces(EvidenceWriter, arguments, pieces, config.run.workers, "evidence", "sky")
@@ -109,7 +122,12 @@ def read_evidence(context: Context, skies: Sequence[int]) -> Labelled:
     InputError
         If there is no sky, or a file is missing or damaged.
     """
-    stored = [Evidence.load(evidence_file(context.folder(EVIDENCE), sky)) for sky in skies]
+    tests = test_sky_ids(context.config)
+    stages = [EVIDENCE if sky in tests else EVIDENCE_TRAINING for sky in skies]
+    stored = [
+        Evidence.load(evidence_file(context.folder(stage), sky))
+        for stage, sky in zip(stages, skies, strict=True)
+    ]
     kept = {
         name: np.concatenate([more[name] for _, more in stored])
         for name in ("row", "source", "label", "counted", "repeated")

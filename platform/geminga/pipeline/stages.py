@@ -84,6 +84,13 @@ STAGES: tuple[Stage, ...] = (
         settings=("classifier", "classifier_training"),
     ),
     Stage(
+        evidence.EVIDENCE_TRAINING,
+        evidence.run_evidence_training,
+        reads=("response", "skies", "search_training", "ranker"),
+        settings=("evidence", "evaluation.match_radius_deg"),
+        wanted=evidence.is_measured,
+    ),
+    Stage(
         evidence.EVIDENCE,
         evidence.run_evidence,
         reads=("response", "skies", "observe", "search_training", "ranker", "search"),
@@ -93,7 +100,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         class_model.CLASS_MODEL,
         class_model.run_class_model,
-        reads=(evidence.EVIDENCE, "search_training", "ranker"),
+        reads=(evidence.EVIDENCE_TRAINING, "search_training", "ranker"),
         settings=("evidence_net", "evidence_net_training"),
         wanted=evidence.is_measured,
     ),
@@ -123,6 +130,7 @@ STAGES: tuple[Stage, ...] = (
             "ranker",
             "miun",
             "classifier",
+            evidence.EVIDENCE_TRAINING,
             evidence.EVIDENCE,
             class_model.CLASS_MODEL,
             "catalog",
