@@ -219,7 +219,7 @@ class Yardstick:
         for name, search in self.searches.items():
             for part, figures in search.parts.items():
                 for purity, point in figures.at_purity.items():
-                    start = f"{slug(name)}/{_PART_SLUGS.get(part, slug(part))}"
+                    start = f"{slug(name)}/{PART_SLUGS.get(part, slug(part))}"
                     flat.update(_metrics(f"{start}/completeness_at_{purity}", point.completeness))
                     flat[f"{start}/score_cut_at_{purity}"] = point.cut
                     flat[f"{start}/duplicates_at_{purity}"] = point.duplicate_share.value
@@ -241,13 +241,14 @@ _LEADING = (
     "/calibration_error",
 )
 
-_PART_SLUGS = {
+PART_SLUGS = {
     "all": "all",
     "|b| > 20": "b20_90",
     "|b| 10-20": "b10_20",
     "|b| < 10": "b00_10",
     "|b| < 20": "b00_20",
 }
+"""Parts of the sky as MLflow can name them."""
 
 
 def _metrics(name: str, figure: Compared) -> dict[str, float]:
