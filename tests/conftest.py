@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from geminga.bands import Band
 from geminga.config import Config, ImageConfig, MiunConfig, PatchConfig, SetsConfig, SkyConfig
+
+sys.path.insert(0, str(Path(__file__).parent))  # for servers, in importlib mode
+
+from servers import S3Server, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +47,10 @@ def config2(bands2: tuple[Band, Band]) -> Config:
         miun=MiunConfig(width=4),
         images=ImageConfig(box_deg=(2.0, 1.0)),
     )
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Return an S3 server on loopback; tests take a bucket of their own each."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "server") as server:
+        yield server

@@ -265,7 +265,9 @@ class Mirror:
 
     def _delete_tree(self, key: str) -> None:
         if self.filesystem.get_file_info(key).type == fs.FileType.Directory:
-            self.filesystem.delete_dir(key)
+            # A folder without objects may have gone by itself.
+            with suppress(FileNotFoundError):
+                self.filesystem.delete_dir(key)
 
     def _listed(self, folder: Path) -> list[str]:
         """Return all objects below a folder, sorted."""
