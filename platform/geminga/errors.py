@@ -29,3 +29,7 @@ class InputError(GemingaError):
     def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
         # Exceptions cross process boundaries when a worker raises them.
         return (InputError, (self.where, self.problem, self.remedy))
+
+
+class StorageError(InputError):
+    """An object store that cannot be used now; says nothing about the file that was wanted."""

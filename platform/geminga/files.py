@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import struct
 import uuid
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geminga import storage
-from geminga.errors import InputError
+from geminga.errors import InputError, StorageError
+
+logger = logging.getLogger(__name__)
 
 _MAPPED_BYTES = 2**20
 
@@ -108,9 +111,9 @@ def read_json(path: Path) -> Any:
 
 
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table as Parquet, atomically."""
+    """Write a table as Parquet, atomically, with checksums."""
     with atomic(path) as temporary:
-        frame.to_parquet(temporary, index=False, compression="zstd")
+        frame.to_parquet(temporary, index=False, compression="zstd", write_page_checksum=True)
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
@@ -122,11 +125,41 @@ def read_parquet(path: Path) -> pd.DataFrame:
         If the file is missing or not Parquet.
     """
     try:
-        return pd.read_parquet(storage.here(path))
+        return pd.read_parquet(storage.here(path), page_checksum_verification=True)
     except (OSError, ValueError) as error:
         raise InputError(
             str(path), f"is not a readable Parquet file ({error})", "write it anew"
         ) from error
+
+
+def is_whole(path: Path, read: Callable[[Path], object]) -> bool:
+    """Return whether a piece of an unfinished stage is there and can be read.
+
+    A damaged one is removed, with a line in the log, so that it is made anew.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder.
+    read : callable
+        Reads it; raises InputError if it is damaged.
+
+    Raises
+    ------
+    StorageError
+        If the object store does not answer: that is no damage.
+    """
+    if not storage.exists(path):
+        return False
+    try:
+        read(path)
+    except StorageError:
+        raise
+    except InputError as error:
+        logger.warning("%s: %s; made anew", error.where, error.problem)
+        storage.remove(path)
+        return False
+    return True
 
 
 def map_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from astropy.io import fits
 
+from geminga import storage
 from geminga.bands import Channel, edges_mev
 from geminga.catalogue.build import catalog_table
 from geminga.catalogue.classified import (
@@ -199,7 +200,7 @@ def read_fits(path: Path) -> pd.DataFrame:
             # A shortened file is only a warning to astropy.
             warnings.simplefilter("error")
             # From memory: astropy leaves a file open that it fails to read.
-            with fits.open(BytesIO(path.read_bytes())) as hdus:
+            with fits.open(BytesIO(storage.here(path).read_bytes())) as hdus:
                 tables = [h for h in hdus if isinstance(h, fits.BinTableHDU)]
                 if not tables:
                     raise InputError(str(path), "holds no FITS table", remedy)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from geminga import storage
 from geminga.arrays import Bool, Float32, Float64, Int64
 from geminga.errors import InputError
 from geminga.files import atomic
@@ -135,7 +136,10 @@ class Evidence:
         names = [f.name for f in fields(cls)]
         try:
             # Opened here, for numpy does not close a damaged archive.
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            with (
+                storage.here(path).open("rb") as stream,
+                np.load(stream, allow_pickle=False) as stored,
+            ):
                 more = {name: stored[name] for name in stored.files if name not in names}
                 return cls(**{name: stored[name] for name in names}), more
         except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from geminga import storage
 from geminga.arrays import Bool, Float64, Int64
 from geminga.classification.images import SourceImages
 from geminga.classification.samples import SourceSamples
@@ -58,7 +59,7 @@ def load_samples(path: Path) -> tuple[SourceSamples, Float64]:
     """
     try:
         # Opened here, for numpy does not close a damaged archive.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        with storage.here(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             images = SourceImages(stored["channels"], stored["yearly"], stored["lat_deg"])
             samples = SourceSamples.of_sky(images, stored["labels"], int(stored["sky_id"]))
             return replace(samples, expected=stored["expected"]), stored["scores"]

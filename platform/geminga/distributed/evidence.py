@@ -13,7 +13,7 @@ from geminga.classification.recentred import recentred
 from geminga.distributed.simulate import StoredSkies, response_of
 from geminga.distributed.work import Piece
 from geminga.evaluation.extended import masked
-from geminga.files import read_parquet
+from geminga.files import is_whole, read_parquet
 from geminga.sky.labelled import labelled
 from geminga.sky.observe import draw_photons
 from geminga.sky.photons import Photons
@@ -62,7 +62,7 @@ class EvidenceWriter:
         """
         sky_id = int(piece["sky_id"])
         target = evidence_file(self.folder, sky_id)
-        if not target.exists():
+        if not is_whole(target, Evidence.load):
             self._write(target, piece, sky_id)
         stored, _ = Evidence.load(target)
         return {"sky_id": sky_id, "candidates": len(stored)}

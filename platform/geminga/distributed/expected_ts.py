@@ -8,7 +8,7 @@ import pandas as pd
 
 from geminga.distributed.simulate import StoredSkies
 from geminga.distributed.work import KEPT, Piece
-from geminga.files import write_parquet
+from geminga.files import is_whole, read_parquet, write_parquet
 from geminga.likelihood.expected_ts import expected_ts
 from geminga.patches.grid import grid_for_sky
 
@@ -37,7 +37,7 @@ class ExpectedTsWriter:
         """Take the sky of ``sky_id``."""
         sky_id = int(piece["sky_id"])
         target = expected_ts_file(self.folder, sky_id)
-        kept = target.exists()
+        kept = is_whole(target, read_parquet)
         if not kept:
             sky = self.skies.load(sky_id)
             ts = expected_ts(sky, grid_for_sky(self.skies.config, sky_id))

@@ -12,7 +12,7 @@ from geminga.classification.store import load_samples, save_samples
 from geminga.distributed.simulate import StoredSkies
 from geminga.distributed.work import Piece
 from geminga.evaluation.extended import masked
-from geminga.files import read_parquet
+from geminga.files import is_whole, read_parquet
 from geminga.sky.labelled import labelled
 from geminga.sky.observe import draw_photons
 
@@ -37,7 +37,7 @@ class ImageWriter:
         """Make the images of the candidates in file ``candidates`` of sky ``sky_id``."""
         config, sky_id = self.skies.config, int(piece["sky_id"])
         target = image_file(self.folder, sky_id)
-        if not target.exists():
+        if not is_whole(target, load_samples):
             sky = self.skies.load(sky_id)
             candidates = read_parquet(Path(str(piece["candidates"])))
             truth = labelled(sky.sources.table, config.sky)

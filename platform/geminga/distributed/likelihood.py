@@ -13,7 +13,7 @@ from geminga.arrays import Bool
 from geminga.config import Config
 from geminga.distributed.simulate import StoredSkies, diffuse_of, response_of
 from geminga.distributed.work import Piece
-from geminga.files import read_parquet, write_parquet
+from geminga.files import is_whole, read_parquet, write_parquet
 from geminga.likelihood.diffuse_templates import diffuse_templates
 from geminga.likelihood.expected_ts import without_sources
 from geminga.likelihood.known import known_sources
@@ -85,7 +85,7 @@ class LikelihoodSearcher:
         """Search the patches of ``path``, row group ``group``."""
         path, group, sky_id = (piece[name] for name in ("path", "group", "sky_id"))
         target = self.folder / f"{Path(str(path)).stem}_{int(group):04d}.parquet"
-        if not target.exists():
+        if not is_whole(target, read_parquet):
             write_parquet(
                 target, self.patches(read_group(Path(str(path)), int(group)), int(sky_id))
             )

@@ -14,7 +14,7 @@ from geminga.config import Config
 from geminga.distributed.simulate import StoredSkies, patch_file
 from geminga.distributed.work import Piece
 from geminga.evaluation.metrics import count_pixels
-from geminga.files import write_json, write_parquet
+from geminga.files import is_whole, read_json, read_parquet, write_json, write_parquet
 from geminga.localisation.cluster import find_sources
 from geminga.localisation.kmeans import kmeans_sources
 from geminga.localisation.significance import significance_sources
@@ -24,9 +24,10 @@ from geminga.networks.miun import Miun, score_maps
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.observed import counted_records
 from geminga.patches.records import image_columns
-from geminga.patches.store import read_group, write_records
+from geminga.patches.store import check_records, read_group, write_records
 from geminga.sky.labelled import labelled
 from geminga.sky.observe import draw_photons
+from geminga.sky.photons import Photons
 
 
 def photon_file(folder: Path, sky_id: int) -> Path:
@@ -59,9 +60,9 @@ class Observer:
         path, patches = photon_file(self.folder, sky_id), patch_file(self.folder, sky_id)
         sky = self.skies.load(sky_id)
         photons = draw_photons(sky, config.seed)
-        if self.keep_photons and not path.exists():
+        if self.keep_photons and not is_whole(path, Photons.load):
             photons.save(path)
-        if not patches.exists():
+        if not is_whole(patches, check_records):
             grid = grid_for_sky(config, sky_id)
             truth = labelled(sky.sources.table, config.sky)
             write_records(patches, counted_records(photons, grid, config, sky_id, truth))
@@ -115,7 +116,9 @@ class Searcher:
         path, group = Path(str(piece["path"])), int(piece["group"])
         stem = f"{path.stem}_{group:04d}"
         target = self.folder / f"{stem}.parquet"
-        if not target.exists():
+        if not (
+            is_whole(target, read_parquet) and is_whole(target.with_suffix(".json"), read_json)
+        ):
             detections, accuracy = self.search(read_group(path, group))
             write_json(self.folder / f"{stem}.json", accuracy)
             write_parquet(target, detections)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from geminga import storage
 from geminga.classes import components
 from geminga.config import Config
 from geminga.distributed.work import KEPT, Piece
-from geminga.files import atomic, read_parquet, write_json
+from geminga.files import atomic, is_whole, read_parquet, write_json
 from geminga.patches.grid import grid_for_sky
 from geminga.patches.records import make_records
-from geminga.patches.store import PATCHES_PER_GROUP, group_sizes, write_records
+from geminga.patches.store import PATCHES_PER_GROUP, check_records, group_sizes, write_records
 from geminga.response import Response, build_response
 from geminga.sky.emission.diffuse import DiffuseCounts
 from geminga.sky.populations.population import load_population
@@ -28,7 +29,8 @@ def response_of(config_json: str) -> Response:
 
 def diffuse_of(path: str) -> DiffuseCounts:
     """Return diffuse counts, opened once per process; workers of a machine share the maps."""
-    status = Path(path).stat() if Path(path).is_file() else None
+    local = storage.here(Path(path))
+    status = local.stat() if local.is_file() else None
     return _diffuse_of(path, (status.st_ino, status.st_mtime_ns) if status else None)
 
 
@@ -81,7 +83,7 @@ class SkyWriter:
         """Simulate the sky of ``sky_id``."""
         sky_id = int(piece["sky_id"])
         target = sky_folder(self.folder, sky_id)
-        kept = target.exists()
+        kept = is_whole(target, self._load)
         if not kept:
             sky = simulate_sky(self.config, self.response, self.population, self.diffuse, sky_id)
             totals = {
@@ -96,6 +98,9 @@ class SkyWriter:
                 write_json(temporary / "expected_counts.json", totals)
         truth = read_parquet(target / SOURCES_FILE)
         return {"sky_id": sky_id, "sources": len(truth), KEPT: kept}
+
+    def _load(self, folder: Path) -> Sky:
+        return load_sky(folder, self.config, self.response, self.diffuse)
 
 
 class StoredSkies:
@@ -143,7 +148,7 @@ class PatchWriter:
         target = patch_file(self.folder, sky_id)
         grid = grid_for_sky(config, sky_id)
         count = len(grid.frames)
-        kept = target.exists()
+        kept = is_whole(target, check_records)
         if not kept:
             sky = self.skies.load(sky_id)
             write_records(
@@ -155,4 +160,9 @@ class PatchWriter:
                     for first in range(0, count, PATCHES_PER_GROUP)
                 ),
             )
-        return {"sky_id": sky_id, "patches": count, "bytes": target.stat().st_size, KEPT: kept}
+        return {
+            "sky_id": sky_id,
+            "patches": count,
+            "bytes": storage.here(target).stat().st_size,
+            KEPT: kept,
+        }

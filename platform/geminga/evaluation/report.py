@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 
+from geminga import storage
 from geminga.errors import InputError
 from geminga.files import atomic
 
@@ -82,7 +83,7 @@ def write_report(
 
 def _embedded(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = storage.here(path).read_bytes()
     except OSError as error:
         raise InputError(
             str(path), f"cannot be read ({error.strerror})", "draw the figure anew"

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import geminga
+from geminga import storage
 from geminga.classes import with_fake
 from geminga.config import Config
 from geminga.errors import InputError
@@ -159,7 +160,7 @@ def read_weights(folder: Path, meta: dict[str, Any]) -> dict[str, Tensor]:
     """
     path = folder / WEIGHTS
     try:
-        if file_digest(path) != meta["weights_sha256"]:
+        if file_digest(storage.here(path)) != meta["weights_sha256"]:
             raise InputError(str(path), f"is not the file that {META} describes", _RETRAIN)
         return dict(load_file(path))
     except OSError as error:

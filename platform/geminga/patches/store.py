@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from geminga import storage
 from geminga.errors import InputError
 from geminga.files import atomic
 from geminga.patches.quantise import pack, unpack
@@ -75,6 +76,7 @@ def write_records(path: Path, groups: Iterable[Records], parts: bool = False) ->
                         compression_level=_LEVEL,
                         use_dictionary=False,
                         write_statistics=False,
+                        write_page_checksum=True,
                     )
                 writer.write_table(table)
                 count += table.num_rows
@@ -93,7 +95,7 @@ def group_sizes(path: Path) -> list[int]:
         If the file is missing, not Parquet, or no file of patch records of this version.
     """
     try:
-        meta = pq.read_metadata(path)
+        meta = pq.read_metadata(storage.here(path))
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(path, error) from error
     _check_format(path, meta.metadata)
@@ -109,7 +111,7 @@ def read_group(path: Path, group: int, columns: Sequence[str] | None = None) -> 
         If the file is missing, not Parquet, of another version, or lacks a column.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(storage.here(path), page_checksum_verification=True) as file:
             _check_format(path, file.schema_arrow.metadata)
             missing = set(columns or ()) - set(file.schema_arrow.names)
             if missing:
@@ -123,6 +125,18 @@ def read_group(path: Path, group: int, columns: Sequence[str] | None = None) -> 
         name: _from_arrow(table.column(name), table.schema.field(name))
         for name in table.column_names
     }
+
+
+def check_records(path: Path) -> None:
+    """Read a whole file of patch records and compare its checksums.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or no file of patch records of this version.
+    """
+    for group in range(len(group_sizes(path))):
+        read_group(path, group)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import geminga
+from geminga import storage
 from geminga.config import Config
 from geminga.evaluation.class_results import ClassResult
 from geminga.evaluation.class_text import leading_rows as leading_class_rows
@@ -99,7 +100,7 @@ def _figures(root: Path) -> list[str]:
     """Return what the run's own test skies say."""
     evaluated = root / "evaluate"
     parts = []
-    if (evaluated / RESULT).is_file():
+    if storage.exists(evaluated / RESULT):
         measured = Yardstick.from_json(read_json(evaluated / RESULT), str(evaluated / RESULT))
         parts += [
             "On the test skies of its run, each part of the sky at its own cut "
@@ -112,12 +113,12 @@ def _figures(root: Path) -> list[str]:
             "The same skies by their interstellar model, the whole sky at one cut:",
             _chosen(rows_by_model(by_model), SHOWN, column=1),
         ]
-    if (evaluated / SUMMARY).is_file():
+    if storage.exists(evaluated / SUMMARY):
         path = evaluated / SUMMARY
         summary = RunSummary.from_json(read_json(path), str(path))
         parts += ["At the score cut of the model:", _chosen(summary.rows(), SHOWN[:1])]
     path = evaluated / CLASS_RESULT
-    if path.is_file():
+    if storage.exists(path):
         classes = ClassResult.from_json(read_json(path), str(path))
         parts += [
             f"{classes.title} (errors: {classes.errors}):",

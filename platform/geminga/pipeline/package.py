@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from geminga import storage
 from geminga.config import Config, config_from_tree
 from geminga.errors import InputError
 from geminga.files import atomic, file_digest, read_json, write_json
@@ -97,7 +98,7 @@ def package_model(config: Config, name: str, to: Path | None = None) -> Packaged
         (folder / CONFIG_FILE).write_text(first + text, encoding="utf-8")
         weights = folder / RANKER_FOLDER
         weights.mkdir()
-        shutil.copyfile(trained / WEIGHTS, weights / WEIGHTS)
+        shutil.copyfile(storage.here(trained / WEIGHTS), weights / WEIGHTS)
         meta = read_json(trained / META)
         meta["extra"] = {**meta["extra"], SCORE_CUT: cut}
         write_json(weights / META, meta)
@@ -105,7 +106,7 @@ def package_model(config: Config, name: str, to: Path | None = None) -> Packaged
         judge.mkdir()
         for name_of_file in (WEIGHTS, META):
             # Contents alone: weights are written for their owner only.
-            shutil.copyfile(classes / name_of_file, judge / name_of_file)
+            shutil.copyfile(storage.here(classes / name_of_file), judge / name_of_file)
         card = model_card(config, root, name, cut, replaced(config))
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
         _check(load_model(str(folder)), packaged)

@@ -14,7 +14,7 @@ from torch import nn
 from geminga.arrays import Bool, Float64
 from geminga.errors import InputError
 from geminga.evaluation.extended import masked, matched
-from geminga.files import read_parquet, write_json, write_parquet
+from geminga.files import is_whole, read_parquet, write_json, write_parquet
 from geminga.localisation.features import feature_names, source_features
 from geminga.networks.checkpoint import FEATURES
 from geminga.networks.ranker import Ranker, real_logits
@@ -48,7 +48,7 @@ def run_ranker(context: Context, folder: Path) -> Mapping[str, Any]:
     for split in (Split.TRAIN, Split.VALID):
         files[split] = [_rows_file(folder, sky) for sky in sky_ids(config, split)]
         for sky, path in zip(sky_ids(config, split), files[split], strict=True):
-            if not path.exists():
+            if not is_whole(path, read_parquet):
                 write_parquet(path, _labelled_rows(context, sky))
     _check_both(files[Split.TRAIN], "training")
     _check_both(files[Split.VALID], "validation")

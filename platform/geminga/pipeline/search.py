@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from geminga import storage
 from geminga.config import Config
 from geminga.distributed.search import Searcher
 from geminga.distributed.session import ray_session
@@ -140,7 +141,7 @@ def score_cuts(context: Context) -> dict[str, float]:
     """Return the score cuts chosen on the validation skies."""
     cuts = dict(read_json(context.folder("search_training") / CUTS_FILE))
     ranked = context.folder("ranker") / CUTS_FILE
-    return {**cuts, **read_json(ranked)} if ranked.is_file() else cuts
+    return {**cuts, **read_json(ranked)} if storage.exists(ranked) else cuts
 
 
 def primary_search(config: Config) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geminga import storage
 from geminga.errors import InputError
 from geminga.evaluation.figures import save_figure
 from geminga.evaluation.lists import read_detections, read_truth
@@ -109,7 +110,7 @@ def write_by_model(results: Mapping[str, Yardstick], out: Path) -> str:
 def read_by_model(folder: Path) -> dict[str, Yardstick]:
     """Return what `write_by_model` wrote into a folder; empty if it wrote nothing."""
     path = folder / BY_MODEL
-    if not path.is_file():
+    if not storage.exists(path):
         return {}
     return {n: Yardstick.from_json(tree, str(path)) for n, tree in read_json(path).items()}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from geminga.sections.base import AtLeastOne, Count, Fraction, Positive, Section
+from geminga.storage import open_root
 from geminga.storage.address import parse
 
 
@@ -44,9 +46,29 @@ class TrainingConfig(Section):
     loss: Literal["bce", "dice", "bce_dice", "cross_entropy"] = "bce"
     augment: bool = Field(True, description="random rotations and reflections of the image")
     precision: Literal["float32", "bfloat16"] = "float32"
-    workers: AtLeastOne = 1
+    compile: bool = Field(False, description="compile the network; needs a C++ compiler")
+    workers: AtLeastOne = Field(1, description="processes or GPUs that share each batch")
+    min_workers: Count = Field(
+        0, description="train on with this many when nodes leave; 0 waits for all `workers`"
+    )
+    loader_workers: Count = Field(
+        0,
+        description="cores beside those of the workers that read and draw MIUN's patches; 0 leaves "
+        "it to a thread of each worker",
+    )
     threads: Count = Field(0, description="torch threads per worker; 0 shares the cores evenly")
     use_gpu: bool = False
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="time between checkpoints within an epoch; 0 keeps those at its end"
+    )
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> TrainingConfig:
+        if self.min_workers > self.workers:
+            raise ValueError(
+                f"min_workers {self.min_workers} is above workers {self.workers}; lower it"
+            )
+        return self
 
 
 class LocalisationConfig(Section):
@@ -193,6 +215,19 @@ class RunConfig(Section):
         description="folder on every node for copies of an object store's files; one in the "
         "temporary folder if not given",
     )
+    replace: bool = Field(
+        False, description="make finished stages again whose settings changed; else that is refused"
+    )
     workers: Count = Field(0, description="Ray Data workers; 0 takes every core")
     tracking_uri: str | None = Field(None, description="MLflow server; else a store in the output")
     experiment: str = "geminga"
+
+    def folder(self) -> Path:
+        """Return the folder below which every run has its own: the storage, or its mirror.
+
+        Raises
+        ------
+        InputError
+            If there are no credentials for an object store, or its mirror cannot be made.
+        """
+        return open_root(self.storage, self.output, self.mirror)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from geminga import storage
 from geminga.arrays import Bool, Float32, Float64, Int8, Int64
 from geminga.errors import InputError
 from geminga.files import atomic
@@ -122,6 +123,7 @@ class Photons:
                 use_dictionary=["channel", "year"],
                 column_encoding={"pixel": "DELTA_BINARY_PACKED"},
                 write_statistics=False,
+                write_page_checksum=True,
             )
 
     @classmethod
@@ -134,7 +136,7 @@ class Photons:
             If the file is missing, not Parquet, or not a photon list of this version.
         """
         try:
-            table = pq.read_table(path)
+            table = pq.read_table(storage.here(path), page_checksum_verification=True)
         except (OSError, ValueError) as error:
             raise InputError(
                 str(path), f"is not a readable Parquet file ({error})", "write it anew"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from geminga import storage
 from geminga.config import Config
 from geminga.errors import InputError
 from geminga.files import atomic, read_parquet, write_parquet
@@ -71,7 +72,7 @@ def load_sky(folder: Path, config: Config, response: Response, diffuse: DiffuseC
         "texture_seed",
     )
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        with storage.here(path).open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             content = {name: arrays[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(

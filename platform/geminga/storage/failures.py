@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from geminga.errors import InputError
+from geminga.errors import StorageError
 from geminga.storage.address import Address
 
 _CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every node"
@@ -40,7 +40,7 @@ def failure(address: Address) -> Iterator[None]:
 
     Raises
     ------
-    InputError
+    StorageError
         For every OSError inside the block.
     """
     try:
@@ -49,19 +49,19 @@ def failure(address: Address) -> Iterator[None]:
         raise told(address, error) from error
 
 
-def told(address: Address, error: OSError) -> InputError:
+def told(address: Address, error: OSError) -> StorageError:
     """Return the user's error of a failure."""
     text = " ".join(str(error).split())
     if error.errno in _FULL or "No space left" in text:
-        return InputError(
+        return StorageError(
             str(error.filename or "run.mirror"),
             "the local copy cannot be written (No space left on device)",
             "choose a folder with space left with --set run.mirror=FOLDER",
         )
     for sign, problem, remedy in _REASONS:
         if sign in text:
-            return InputError(address.place, f"{problem}{_detail(text)}", remedy)
-    return InputError(
+            return StorageError(address.place, f"{problem}{_detail(text)}", remedy)
+    return StorageError(
         address.place,
         f"failed ({text})",
         "check that the store is up, has space left and lets these credentials write",
