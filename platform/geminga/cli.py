@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 import yaml
 
-from geminga import commands
+from geminga import commands, storage
 from geminga.commands.options import ConfigOption, SetOption
 from geminga.config import Config, load_config
 from geminga.errors import GemingaError, InputError
-from geminga.logs import show_logs
+from geminga.logs import say_when_stopped, show_logs
 from geminga.pipeline.verbs import PriorKind, spread
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ USER_ERROR = 2
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code (2 for an error the user can mend)."""
     show_logs()
+    say_when_stopped()
     given = sys.argv[1:] if arguments is None else arguments
     try:
         result = app(args=spread(given), standalone_mode=False)
@@ -268,8 +269,8 @@ def run(config: Config, stage: str | None, pipeline: Callable[..., object]) -> N
 
     pipeline(config, stage)
     summary = run_folder(config) / "report" / "summary.txt"
-    if stage in (None, "report") and summary.is_file():
-        typer.echo(summary.read_text(encoding="utf-8"), nl=False)
+    if stage in (None, "report") and storage.exists(summary):
+        typer.echo(storage.here(summary).read_text(encoding="utf-8"), nl=False)
 
 
 def _register() -> None:

@@ -157,16 +157,26 @@ def test_a_second_run_skips_everything(finished: tuple[Path, str]) -> None:
     assert "done in" not in again.stderr
 
 
-def test_a_changed_setting_reruns_what_depends_on_it(finished: tuple[Path, str]) -> None:
+def test_a_changed_setting_reruns_what_depends_on_it_if_that_is_asked_for(
+    finished: tuple[Path, str],
+) -> None:
     out, _ = finished
-    change = "evaluation.flux_bins_per_decade=3"
-    again = geminga("report", "--config", str(TINY), "--set", f"run.output={out}", "--set", change)
+    here = ("--config", str(TINY), "--set", f"run.output={out}")
+    change = ("--set", "evaluation.flux_bins_per_decade=3")
+    refused = geminga("report", *here, *change)
+    assert refused.returncode == 2
+    told = refused.stderr.splitlines()[-1]
+    assert "was made with other settings (evaluation.flux_bins_per_decade" in told
+    assert (
+        "run.replace=true to make again the stages that depend on them (evaluate, report)" in told
+    )
+    again = geminga("report", *here, *change, "--set", "run.replace=true")
     assert again.returncode == 0, again.stderr[-2000:]
     assert again.stderr.count("finished before, skipped") == len(STAGES) - 2
     assert "evaluate: done in" in again.stderr
     assert "report: done in" in again.stderr
     # Leave it as it was for the other tests.
-    geminga("report", "--config", str(TINY), "--set", f"run.output={out}")
+    geminga("report", *here, "--set", "run.replace=true")
 
 
 def test_one_worker_gives_the_same_bytes_for_the_same_weights(

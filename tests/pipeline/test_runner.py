@@ -83,16 +83,26 @@ def test_a_changed_setting_reruns_what_depends_on_it(
 ) -> None:
     run_stages(make_stages(log), configured(config2, tmp_path), digest)
     log.clear()
-    run_stages(make_stages(log), configured(config2, tmp_path, miun__width=6), digest)
+    run_stages(
+        make_stages(log), configured(config2, tmp_path, miun__width=6, run__replace=True), digest
+    )
     assert log == ["b", "d"]
     log.clear()
-    run_stages(make_stages(log), configured(config2, tmp_path, images__yearly_box_deg=3.0), digest)
+    run_stages(
+        make_stages(log),
+        configured(config2, tmp_path, images__yearly_box_deg=3.0, run__replace=True),
+        digest,
+    )
     assert log == ["b", "d"], "another key of a section counts only where the section is named"
     log.clear()
-    run_stages(make_stages(log), configured(config2, tmp_path, images__pixels=5), digest)
+    run_stages(
+        make_stages(log), configured(config2, tmp_path, images__pixels=5, run__replace=True), digest
+    )
     assert log == ["c", "d"]
     log.clear()
-    changed = configured(config2, tmp_path, miun__width=6, sky__density_factor=2.0)
+    changed = configured(
+        config2, tmp_path, miun__width=6, sky__density_factor=2.0, run__replace=True
+    )
     run_stages(make_stages(log), changed, digest)
     assert log == ["a", "b", "c", "d"]
 
@@ -132,8 +142,9 @@ def test_an_old_result_stays_until_the_new_one_is_there(
     run_stages(make_stages(log), config, digest)
     root = tmp_path / config.name
     key = read_json(root / "b" / "stage.json")["key"]
-    with pytest.raises(InputError):
-        run_stages(make_stages(log, {"b"}), configured(config2, tmp_path, miun__width=6), digest)
+    changed = configured(config2, tmp_path, miun__width=6, run__replace=True)
+    with pytest.raises(InputError, match="b: fails"):
+        run_stages(make_stages(log, {"b"}), changed, digest)
     assert is_finished(root / "b", key)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 from ray.data import DataContext
 
+from geminga.distributed.joining import cluster_error, worker_environment
 from geminga.errors import GemingaError
 
 logger = logging.getLogger(__name__)
@@ -27,26 +30,18 @@ def ray_session(cores: int = 0) -> Iterator[None]:
     cores : int
         Cores of a local Ray; 0 takes all. A cluster keeps its own.
 
+    Raises
+    ------
+    InputError
+        If the cluster cannot be joined.
+
     Notes
     -----
     A failure inside a worker that the user can mend is raised as the plain error it was.
     """
     if not ray.is_initialized():
-        if "RAY_ADDRESS" in os.environ:
-            ray.init(log_to_driver=True, logging_level=logging.WARNING)
-        else:
-            # Without this a local Ray leaves a token in the home folder that later clusters demand.
-            os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-            # It watches for nodes of a cluster that are taken away; here there is only one.
-            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-            ray.init(
-                address="local",
-                num_cpus=cores or os.cpu_count(),
-                # Ray Train asks the dashboard for its own state and complains without one.
-                include_dashboard=True,
-                dashboard_host="127.0.0.1",
-                logging_level=logging.WARNING,
-            )
+        with _own_signals():
+            _start_or_join(cores)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -58,6 +53,47 @@ def ray_session(cores: int = 0) -> Iterator[None]:
         if cause is None or cause is error:
             raise
         raise cause from error
+
+
+def _start_or_join(cores: int) -> None:
+    """Join the cluster of RAY_ADDRESS, or start Ray on this machine."""
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(
+                log_to_driver=True,
+                logging_level=logging.WARNING,
+                runtime_env={"env_vars": worker_environment()},
+            )
+        except Exception as error:
+            refused = cluster_error(error, address)
+            if refused is None:
+                raise
+            raise refused from error
+    else:
+        # Without this a local Ray leaves a token in the home folder that later clusters demand.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        # It watches for nodes of a cluster that are taken away; here there is only one.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        ray.init(
+            address="local",
+            num_cpus=cores or os.cpu_count(),
+            # Ray Train asks the dashboard for its own state and complains without one.
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            logging_level=logging.WARNING,
+        )
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's answer to SIGTERM, if it has one: Ray's own says nothing."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def close_ray() -> None:
