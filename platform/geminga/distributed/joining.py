@@ -37,7 +37,6 @@ def worker_environment() -> dict[str, str]:
     data = Path(os.environ.get("GEMINGA_DATA", Path("..") / "shared" / "data"))
     if "GEMINGA_DATA" in os.environ or data.is_dir():
         wanted["GEMINGA_DATA"] = str(data.resolve())
-    wanted.update(storage.environment())
     # What the job was submitted with stands: Ray refuses to be told the same thing twice.
     env_vars = given.get("env_vars", {})
     fixed = set(env_vars) if isinstance(env_vars, Mapping) else set()

@@ -8,9 +8,10 @@ An unfinished stage works in a folder that carries its key, so that a later run 
 
 from __future__ import annotations
 
+import fnmatch
 import logging
+import os
 import platform as python_platform
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,14 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import geminga
+from geminga import storage
 from geminga.config import Config, digest
 from geminga.errors import InputError
 from geminga.files import read_json, remove_temporaries, write_json
+from geminga.pipeline.taking import take_run
 from geminga.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
 STAGE_FILE = "stage.json"
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in what ``ray job submit`` starts."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,8 @@ class Context:
 
 
 def run_folder(config: Config) -> Path:
-    """Return the folder of a run."""
-    return Path(config.run.output) / config.name
+    """Return the folder of a run; below the mirror of an object store use `geminga.storage`."""
+    return config.run.folder() / config.name
 
 
 def stage_keys(
@@ -134,10 +139,9 @@ def run_stages(
         if until not in names:
             raise InputError("stage", f"{until!r} is no stage of this run", f"use one of {names}")
         names = _needed(stages, until, names)
-    root = run_folder(config)
-    write_json(root / "config.json", config.model_dump(mode="json"))
+    root = _open_folder(config)
     by_name = {stage.name: stage for stage in stages}
-    with Tracker.open(config, root) as tracker:
+    with take_run(root, config, keys, STAGE_FILE), Tracker.open(config, root) as tracker:
         context = Context(config, root, tracker)
         for number, name in enumerate(names, start=1):
             if is_finished(root / name, keys[name]):
@@ -157,7 +161,27 @@ def run_stages(
 def is_finished(folder: Path, key: str) -> bool:
     """Return whether a stage's folder holds the result that belongs to a key."""
     path = folder / STAGE_FILE
-    return path.is_file() and read_json(path).get("key") == key
+    return storage.exists(path) and read_json(path).get("key") == key
+
+
+def _open_folder(config: Config) -> Path:
+    """Return the folder of a run that is about to start; say what becomes of its results."""
+    root = run_folder(config)
+    storage.check(root)
+    if storage.is_mirrored(root):
+        logger.info("kept in %s, with copies on each node in %s", storage.place(root), root)
+        if config.run.tracking_uri is None:
+            logger.warning(
+                "MLflow's store stays on this machine, in %s: name a server with run.tracking_uri",
+                root.parent,
+            )
+    elif _JOB in os.environ and config.run.storage is None and not root.is_absolute():
+        logger.warning(
+            "run.output %s is a folder inside the job's copy of the program, which goes with the "
+            "job: set run.storage to file:///FOLDER or s3://BUCKET/PREFIX",
+            config.run.output,
+        )
+    return root
 
 
 def _needed(stages: Sequence[Stage], until: str, names: list[str]) -> list[str]:
@@ -199,20 +223,18 @@ def _work_folder(final: Path, key: str) -> Iterator[Path]:
     """Give the folder a stage works in; it takes its final name when the stage ends well."""
     work = final.with_name(f".{final.name}.{key}.partial")
     try:
-        for stale in final.parent.glob(f".{final.name}.*.partial"):
-            if stale != work:
-                shutil.rmtree(stale)
+        for name in fnmatch.filter(storage.names(final.parent), f".{final.name}.*.partial"):
+            if name != work.name:
+                storage.remove(final.parent / name)
         work.mkdir(parents=True, exist_ok=True)
         remove_temporaries(work)
     except OSError as error:
         raise InputError(
             str(final),
             f"cannot be written ({error.strerror})",
-            "choose a writable folder with --set run.output=FOLDER",
+            "choose a writable folder with --set run.output=FOLDER or run.storage",
         ) from error
     yield work
     # A worker that was killed while the stage went on leaves its unfinished file.
     remove_temporaries(work)
-    if final.exists():
-        shutil.rmtree(final)
-    work.rename(final)
+    storage.finish(work, final, STAGE_FILE)
