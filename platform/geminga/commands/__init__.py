@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from geminga.commands import products
+from geminga.commands import compare, ingest, products, tuning
 
-GROUPS = (products,)
+GROUPS = (products, compare, tuning, ingest)
 """Modules with a ``register(app)``; what a verb needs is imported when it is called."""
 
 

@@ -12,7 +12,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from geminga.errors import InputError
+from geminga.files import read_parquet
 from geminga.geometry import lon_lat, unit_vectors
+from geminga.sky.emission.extended import PARQUET
 from geminga.sky.formats.fits_input import (
     column_name,
     galactic_from_equatorial,
@@ -48,7 +50,8 @@ def read_reference_catalog(path: Path, name: str) -> pd.DataFrame:
     Parameters
     ----------
     path : Path
-        FITS file, for example gll_psch_v09 (2FHL), gll_psch_v13 (3FHL), gll_psc_v27 (4FGL-DR2).
+        FITS file, for example gll_psch_v09 (2FHL), gll_psch_v13 (3FHL), gll_psc_v27 (4FGL-DR2);
+        or the Parquet table that ``geminga ingest --catalogs`` made of one.
     name : str
         What to call the catalogue in messages.
 
@@ -64,6 +67,8 @@ def read_reference_catalog(path: Path, name: str) -> pd.DataFrame:
         or a source has no position.
     """
     where = f"{path} ({name})"
+    if path.suffix == PARQUET:
+        return REFERENCE.check(read_parquet(path), where)
     with open_fits(path) as hdus:
         hdu = _source_table(hdus, where)
         (source_name,) = require_columns(hdu, ["Source_Name"], where)

@@ -30,6 +30,7 @@ DETECT_STAGE = "search"
 MANY_FILES = {
     "detect": ("--counts", "--events", "--exposure"),
     "evaluate": ("--detections", "--truth", "--oracle"),
+    "ingest": ("--events", "--catalogs"),
 }
 """Options of a verb that take one file or several in a row, as the shell expands a pattern."""
 

@@ -14,6 +14,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.time import Time
 
+from geminga.arrays import Float64
 from geminga.bands import Channel, edges_mev
 from geminga.config import Config
 from geminga.response.event_types import class_bit, type_bits
@@ -64,12 +65,7 @@ class Observation:
             ("ZENITH_ANGLE", "deg", f"0:{zenith:g}"),
             *further,
         ]
-        cards: list[tuple[str, Any]] = [("NDSKEYS", len(cuts))]
-        for number, (kind, unit, value) in enumerate(cuts, start=1):
-            cards += [(f"DSTYP{number}", kind), (f"DSUNI{number}", unit)]
-            cards += [(f"DSVAL{number}", value)]
-            cards += [(f"DSREF{number}", ":GTI")] if kind == "TIME" else []
-        return cards
+        return dss_cards(cuts)
 
     def times(self) -> list[tuple[str, Any, str]]:
         """Return the keywords of origin and time that every table carries."""
@@ -94,19 +90,35 @@ class Observation:
 
     def good_times(self) -> Any:
         """Return the table of good time intervals: the whole time."""
-        table = fits.BinTableHDU.from_columns(
-            [
-                fits.Column("START", "D", unit="s", array=np.array([self.start_s])),
-                fits.Column("STOP", "D", unit="s", array=np.array([self.stop_s])),
-            ],
-            name="GTI",
-        )
-        add_cards(table.header, self.times())
-        elapsed = self.stop_s - self.start_s
-        table.header["ONTIME"] = (elapsed, "sum of all good time intervals")
-        table.header["TELAPSE"] = (elapsed, "time between the first start and the last stop")
-        add_cards(table.header, [("HDUCLASS", "OGIP"), ("HDUCLAS1", "GTI"), ("HDUCLAS2", "ALL")])
-        return table
+        return good_times_table(np.array([[self.start_s, self.stop_s]]), self.times())
+
+
+def good_times_table(intervals: Float64, cards: Sequence[tuple[Any, ...]]) -> Any:
+    """Return the table GTI of good time intervals (n, 2), mission elapsed time in s, n > 0."""
+    start, stop = intervals[:, 0], intervals[:, 1]
+    table = fits.BinTableHDU.from_columns(
+        [
+            fits.Column("START", "D", unit="s", array=start),
+            fits.Column("STOP", "D", unit="s", array=stop),
+        ],
+        name="GTI",
+    )
+    add_cards(table.header, cards)
+    table.header["ONTIME"] = (float(np.sum(stop - start)), "sum of all good time intervals")
+    elapsed = float(stop.max() - start.min())
+    table.header["TELAPSE"] = (elapsed, "time between the first start and the last stop")
+    add_cards(table.header, [("HDUCLASS", "OGIP"), ("HDUCLAS1", "GTI"), ("HDUCLAS2", "ALL")])
+    return table
+
+
+def dss_cards(cuts: Sequence[tuple[str, str, str]]) -> list[tuple[str, Any]]:
+    """Return the data sub-space keywords of cuts, each (type, unit, value)."""
+    cards: list[tuple[str, Any]] = [("NDSKEYS", len(cuts))]
+    for number, (kind, unit, value) in enumerate(cuts, start=1):
+        cards += [(f"DSTYP{number}", kind), (f"DSUNI{number}", unit)]
+        cards += [(f"DSVAL{number}", value)]
+        cards += [(f"DSREF{number}", ":GTI")] if kind == "TIME" else []
+    return cards
 
 
 def observation_of(config: Config) -> Observation:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from geminga.arrays import Float64
 from geminga.config import Config, data_path
 from geminga.errors import InputError
+from geminga.files import read_parquet
 from geminga.geometry import lon_lat, unit_vectors
 from geminga.sky.formats.fits_input import (
     column_name,
@@ -31,6 +32,9 @@ from geminga.sky.spectra import LOG_PARABOLA, PLEC, photon_flux
 from geminga.tables import EXTENDED
 
 _LOG = logging.getLogger(__name__)
+PARQUET = ".parquet"
+"""Catalogues that were ingested end in this."""
+
 DISK, GAUSSIAN, MAP = "disk", "gaussian", "map"
 R68_SIGMA = float(np.sqrt(-2.0 * np.log(0.32)))
 """Radius in sigma that holds 68 % of a two-dimensional Gaussian: what the lists give."""
@@ -136,14 +140,24 @@ def read_extended(config: Config, name: str) -> ExtendedList:
     return ExtendedList(tuple(shapes), pd.DataFrame(spectra, columns=list(_SPECTRUM)), origin)
 
 
+def extended_file(table: Path) -> Path:
+    """Return where the extended sources of an ingested catalogue are, beside its sources."""
+    return table.with_name(f"{table.stem}_extended{PARQUET}")
+
+
 def extended_areas(path: Path) -> pd.DataFrame:
     """Return the table EXTENDED of a catalogue, fluxes NaN; empty if it has no table of shapes.
+
+    The catalogue is a FITS file, or the table of sources that ``geminga ingest`` made of one.
 
     Raises
     ------
     InputError
         If the file cannot be read or its table of shapes lacks columns.
     """
+    if path.suffix == PARQUET:
+        beside = extended_file(path)
+        return EXTENDED.check(read_parquet(beside), str(beside))
     with open_fits(path) as hdus:
         known = _shape_table(hdus) is not None
     if not known:

@@ -23,6 +23,9 @@ from geminga.response.event_types import (
 )
 from geminga.sky.formats.fits_input import column_name, require_columns
 
+ROW = "row"
+"""Key of the row number among the columns of a table; FT1 spells its columns in capitals."""
+
 
 def bit_is_set(values: NDArray[Any], bit: int, where: str) -> Bool:
     """Return where a bit of a FITS column is set.
@@ -109,7 +112,7 @@ def entry_of_events(
     ----------
     table : mapping
         With EVENT_TYPE or CONVERSION_TYPE, as `type_column` says, or neither if one selection
-        holds all events.
+        holds all events; and the number of each row as ROW, if it is known.
     entries : sequence of sequences of str
         Event types of each selection.
     where : str
@@ -136,9 +139,10 @@ def entry_of_events(
     times = np.sum(list(is_of.values()), axis=0)
     if np.any(times != 1):
         row = int(np.flatnonzero(times != 1)[0])
+        place = f" in row {table[ROW][row]}" if ROW in table else ""
         raise InputError(
             where,
-            f"{column} of {int(np.sum(times != 1))} events (the first with energy "
+            f"{column} of {int(np.sum(times != 1))} events (the first{place} with energy "
             f"{table['ENERGY'][row]}) names {times[row]} of the event types",
             f"each event has {wanted}",
         )

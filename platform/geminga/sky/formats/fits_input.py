@@ -22,7 +22,7 @@ from geminga.arrays import Float64
 from geminga.errors import InputError
 
 _LOG = logging.getLogger(__name__)
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 _REMEDY = "download or copy the file again"
 
 
@@ -45,7 +45,7 @@ def open_fits(path: Path) -> Iterator[Any]:
             warnings.simplefilter("always", AstropyUserWarning)
             try:
                 stream = stack.enter_context(path.open("rb"))
-                zipped = stream.read(2) == _GZIP_MAGIC
+                zipped = stream.read(2) == GZIP_MAGIC
                 stream.seek(0)
                 source: Any = stream
                 if zipped:

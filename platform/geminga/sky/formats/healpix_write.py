@@ -16,12 +16,12 @@ import healpy as hp
 import numpy as np
 from astropy.io import fits
 
-from geminga.arrays import Float64
+from geminga.arrays import Float64, Int32
 from geminga.bands import Channel, edges_mev
 from geminga.files import atomic
 from geminga.response import Exposure, Response
 from geminga.sky.formats.event_bits import entries_of
-from geminga.sky.observation import Observation, add_cards
+from geminga.sky.observation import Observation, add_cards, good_times_table
 from geminga.sky.photons import Photons
 
 
@@ -80,15 +80,7 @@ def _counts_tables(
         columns.append(fits.Column(f"CHANNEL{number}", "D", array=counts))
     skymap = fits.BinTableHDU.from_columns(columns, name="SKYMAP")
     _say_healpix(skymap.header, nside)
-    edges = edges_mev([channel for _, channel in channels]) * 1e3
-    ebounds = fits.BinTableHDU.from_columns(
-        [
-            fits.Column("CHANNEL", "I", array=np.arange(1, len(channels) + 1)),
-            fits.Column("E_MIN", "D", array=edges[:, 0], unit="keV"),
-            fits.Column("E_MAX", "D", array=edges[:, 1], unit="keV"),
-        ],
-        name="EBOUNDS",
-    )
+    ebounds = _bounds_table([channel for _, channel in channels])
     primary = fits.PrimaryHDU()
     if observation is None:
         return fits.HDUList([primary, skymap, ebounds])
@@ -96,6 +88,55 @@ def _counts_tables(
     for header in (primary.header, skymap.header):
         add_cards(header, [*observation.times(), *dss])
     return fits.HDUList([primary, skymap, ebounds, observation.good_times()])
+
+
+def write_counts_map(
+    path: Path,
+    counts: Int32,
+    channel: Channel,
+    cards: Sequence[tuple[Any, ...]],
+    good_times: Float64,
+) -> None:
+    """Write counts of one channel as a gtbin HEALPix counts map.
+
+    The bytes depend on the arguments alone: the file carries no date.
+
+    Parameters
+    ----------
+    path : Path
+        File to write; an older one is replaced.
+    counts : Int32 (npix,)
+        Galactic, RING.
+    channel : Channel
+    cards : sequence of (name, value) or (name, value, comment)
+        Keywords of time and selection.
+    good_times : Float64 (n, 2)
+        Good time intervals, mission elapsed time in s; without any there is no table of them.
+    """
+    column = fits.Column("CHANNEL1", "J", array=counts)
+    skymap = fits.BinTableHDU.from_columns([column], name="SKYMAP")
+    _say_healpix(skymap.header, hp.npix2nside(len(counts)))
+    primary = fits.PrimaryHDU()
+    for header in (primary.header, skymap.header):
+        add_cards(header, cards)
+    hdus = [primary, skymap, _bounds_table([channel])]
+    if len(good_times):
+        times = [card for card in cards if not str(card[0]).startswith(("DS", "NDSKEYS"))]
+        hdus.append(good_times_table(good_times, times))
+    with atomic(path) as temporary:
+        fits.HDUList(hdus).writeto(temporary)
+
+
+def _bounds_table(channels: Sequence[Channel]) -> Any:
+    edges = edges_mev(channels) * 1e3
+    return fits.BinTableHDU.from_columns(
+        [
+            fits.Column("CHANNEL", "I", array=np.arange(1, len(channels) + 1)),
+            fits.Column("E_MIN", "D", array=edges[:, 0], unit="keV"),
+            fits.Column("E_MAX", "D", array=edges[:, 1], unit="keV"),
+        ],
+        name="EBOUNDS",
+    )
 
 
 def write_exposures(
