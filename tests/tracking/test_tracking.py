@@ -146,6 +146,7 @@ def test_the_same_settings_go_on_with_their_run(config2: Config, output: Path) -
     first = opened(config)
     note = read_json(output / "again" / "tracking.json")
     uri = tracking_uri(config)
+    assert note.pop("handle").startswith("again-")
     assert note == {"run_id": first, "config_hash": config.hash(), "uri": uri}
     # Where it runs is not part of the hash.
     assert opened(configured(config2, output, "again", run={"workers": 3})) == first
@@ -179,7 +180,10 @@ def test_a_run_that_is_gone_is_begun_anew(config2: Config, output: Path) -> None
     second = opened(config)
     assert second != first
     note = output / "gone" / "tracking.json"
-    write_json(note, read_json(note) | {"run_id": "0" * 32})
+    # The note of a folder of before runs had names of our own, of a run that is not there.
+    tree = read_json(note) | {"run_id": "0" * 32}
+    del tree["handle"]
+    write_json(note, tree)
     assert opened(config) not in (first, second)
     # A note of another store does not belong to this one.
     write_json(note, read_json(note) | {"uri": "sqlite:///elsewhere.db", "run_id": first})

@@ -1,0 +1,228 @@
+"""The MLflow store of a run: its address, how it is asked, and what its errors mean."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
+from sqlalchemy.exc import SQLAlchemyError
+
+from geminga.config import Config
+from geminga.errors import InputError
+
+KEY = "run.tracking_uri"
+_SERVERS = ("http", "https")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_PATIENCE = {
+    # A store that is down must not hold the work up: one retry, and answers within seconds.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_AWAY = frozenset(
+    ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "IO_ERROR", "SERVICE_UNDER_MAINTENANCE",
+     "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED", "ABORTED", "REQUEST_LIMIT_EXCEEDED",
+     "RESOURCE_LIMIT_EXCEEDED", "QUOTA_EXCEEDED", "UNPARSEABLE_HTTP_ERROR")
+)  # fmt: skip
+_STRANGER = frozenset(("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"))
+_FORBIDDEN = "PERMISSION_DENIED"
+
+
+class StoreAwayError(Exception):
+    """The store does not answer, or not in a way that has anything to do with what was asked."""
+
+
+class StoreRefusedError(Exception):
+    """The store answered that it does not want what was sent."""
+
+
+def tracking_uri(config: Config) -> str:
+    """Return the address of the MLflow store of a run.
+
+    Raises
+    ------
+    InputError
+        If the configured one is no address, or holds a password.
+    """
+    if config.run.tracking_uri is not None:
+        return checked_uri(config.run.tracking_uri, KEY)
+    return f"sqlite:///{config.run.folder().resolve() / 'mlflow.db'}"
+
+
+def checked_uri(uri: str, where: str) -> str:
+    """Return an address of a store, found to be one.
+
+    Raises
+    ------
+    InputError
+        Of `where`, if it is of an unknown kind, names no host, or holds a password.
+    """
+    try:
+        parts = urlsplit(uri)
+        host, _, password = parts.hostname, parts.port, parts.password
+    except ValueError as error:
+        raise InputError(
+            where, f"{uri!r} is no address ({error})", "write http://HOST:PORT"
+        ) from error
+    kind = parts.scheme.partition("+")[0]
+    if kind not in (*_SERVERS, *_DATABASES):
+        raise InputError(
+            where,
+            f"the MLflow store {uri} cannot be used (no address starts with {parts.scheme or uri!r})",
+            "start it with http://, https://, sqlite:/// or postgresql://, or name none for a store "
+            "in the output folder",
+        )
+    if kind in _SERVERS and not host:
+        raise InputError(where, f"{uri!r} names no host", "write http://HOST:PORT")
+    if password is not None:
+        raise InputError(
+            where,
+            f"holds a password ({kind}://{parts.username}:***@{host})",
+            "leave it out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        )
+    return uri
+
+
+def quiet() -> None:
+    """Set how long MLflow waits for a server, unless the user has, and keep its chatter down."""
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    for name in ("alembic", "mlflow"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Of every retry it says a line; the journal says one for the whole outage.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+
+@contextmanager
+def asking(uri: str, where: str = KEY) -> Iterator[None]:
+    """Turn what goes wrong with a store into the three things it can mean.
+
+    Raises
+    ------
+    InputError
+        Of `where`: the log-in is wrong or not enough.
+    StoreAwayError
+        The store does not answer.
+    StoreRefusedError
+        It answers that it does not take this.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        line = _line(error)
+        if error.error_code in _STRANGER:
+            given = "was refused" if os.environ.get("MLFLOW_TRACKING_USERNAME") else "is missing"
+            raise InputError(
+                where,
+                f"the log-in to {uri} {given}",
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account",
+            ) from error
+        if error.error_code == _FORBIDDEN:
+            raise InputError(
+                where, f"{uri} does not allow this ({line})", "ask its administrator for permission"
+            ) from error
+        if error.error_code in _AWAY:
+            raise StoreAwayError(line) from error
+        raise StoreRefusedError(line) from error
+    except (RequestException, SQLAlchemyError, OSError) as error:
+        # Artifacts are sent without MLflow's own errors around them.
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise InputError(
+                where, f"the log-in to {uri} was refused", "set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD to those of an account",
+            ) from error  # fmt: skip
+        raise StoreAwayError(_line(error)) from error
+
+
+@dataclass
+class Session:
+    """A store with what is known of it.
+
+    Attributes
+    ----------
+    uri : str
+    experiment : str
+        Name of the experiment.
+    artifacts : Path or None
+        Folder of the artifacts of an experiment made here; None leaves them to the server.
+    ids : dict of str
+        Identifiers that the store gave, by our own names for runs and models.
+    """
+
+    uri: str
+    experiment: str
+    artifacts: Path | None = None
+    ids: dict[str, str] = field(default_factory=dict)
+    _experiment_id: str | None = None
+
+    @property
+    def client(self) -> mlflow.MlflowClient:
+        """The client of the store."""
+        return mlflow.MlflowClient(self.uri, self.uri)
+
+    @property
+    def experiment_id(self) -> str:
+        """Identifier of the experiment, made if it is not there yet.
+
+        Raises
+        ------
+        InputError
+            If the experiment was deleted.
+        """
+        if self._experiment_id is None:
+            found = self.client.get_experiment_by_name(self.experiment)
+            if found is not None and found.lifecycle_stage != "active":
+                raise InputError(
+                    "run.experiment",
+                    f"{self.experiment!r} was deleted in the MLflow store",
+                    f"name another, or run: mlflow experiments restore -x {found.experiment_id}",
+                )
+            if found is not None:
+                self._experiment_id = str(found.experiment_id)
+            else:
+                place = None if self.artifacts is None else self.artifacts.as_uri()
+                self._experiment_id = str(self.client.create_experiment(self.experiment, place))
+        return self._experiment_id
+
+
+def session_of(config: Config) -> Session:
+    """Return the store of a run, not yet asked for anything.
+
+    Raises
+    ------
+    InputError
+        If its address is no address.
+    """
+    quiet()
+    uri = tracking_uri(config)
+    mlflow.set_tracking_uri(uri)
+    local = config.run.tracking_uri is None
+    folder = config.run.folder().resolve() / "mlartifacts" if local else None
+    return Session(uri, config.run.experiment, folder)
+
+
+def _line(error: Exception) -> str:
+    """Return what an error says, in a line; of a refused connection the part that tells."""
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    for sign in (
+        "Connection refused",
+        "timed out",
+        "Name or service not known",
+        "No route to host",
+    ):
+        if sign in first:
+            return sign
+    with suppress(ValueError, AttributeError):
+        first = str(json.loads(first).get("message", first))
+    return first[:200]
