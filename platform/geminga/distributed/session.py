@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ from geminga.distributed.joining import cluster_error, worker_environment
 from geminga.errors import GemingaError
 
 logger = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+API_SERVER = "RAY_API_SERVER_ADDRESS"
+"""Where Ray's own libraries ask for the state of the cluster they run in."""
 
 
 @contextmanager
@@ -75,14 +80,24 @@ def _start_or_join(cores: int) -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         # It watches for nodes of a cluster that are taken away; here there is only one.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        # Ray Train asks the dashboard for its own state and complains without one. Beside other
+        # Rays of this machine it would not know which one to ask.
+        port = _free_port()
+        os.environ[API_SERVER] = f"http://{LOOPBACK}:{port}"
         ray.init(
             address="local",
             num_cpus=cores or os.cpu_count(),
-            # Ray Train asks the dashboard for its own state and complains without one.
             include_dashboard=True,
-            dashboard_host="127.0.0.1",
+            dashboard_host=LOOPBACK,
+            dashboard_port=port,
             logging_level=logging.WARNING,
         )
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind((LOOPBACK, 0))
+        return int(listening.getsockname()[1])
 
 
 @contextmanager
@@ -100,6 +115,8 @@ def close_ray() -> None:
     """Leave the cluster, or stop the Ray of this machine."""
     if ray.is_initialized():
         ray.shutdown()
+        if not os.environ.get("RAY_ADDRESS"):
+            os.environ.pop(API_SERVER, None)
 
 
 def available_workers(workers: int) -> int:
