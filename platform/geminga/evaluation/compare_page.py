@@ -98,7 +98,7 @@ def _groups(rows: Sequence[Row], labels: Sequence[str]) -> list[dict[str, Any]]:
             for number, (text, reason) in enumerate(zip(cell_texts(row), row.reasons, strict=True))
         ]
         differences = [
-            {"text": text, "clear": abs(significance(one)) > CLEAR}
+            {"text": text, "beyond": abs(significance(one)) > CLEAR}
             for text, one in zip(difference_texts(row), row.differences, strict=True)
         ]
         group["rows"].append({"label": row.label, "cells": cells, "differences": differences})

@@ -13,15 +13,14 @@ from geminga.evaluation.summary import aligned
 from geminga.evaluation.yardstick_text import with_error
 
 BEST = " *"
-UNPAIRED = " (unpaired)"
+UNPAIRED = " †"
 DASH = "-"
 
 LEGEND = (
-    "* better than every other run by more than the error of the difference; differences are from "
-    "the first run, their errors from the same resamples of the same skies unless called unpaired"
+    "* better than every other run by more than the error of the difference",
+    "differences are from the first run; their errors come from the same resamples of the same skies",
+    "† no resamples of both were kept: the errors are added in quadrature, which is too large",
 )
-
-_LONGEST = 34
 
 
 def cell_texts(row: Row) -> list[str]:
@@ -68,32 +67,31 @@ def comparison_text(
     sets : TestSets
         Whether the runs share their test skies.
     """
-    lines = [f"test skies: {sets.text}", *cautions(records), ""]
-    with_difference = sets.same_truth
-    others = [f"{label} - {labels[0]}" for label in labels[1:]] if with_difference else []
-    table = [["", *map(_short, labels), *map(_short, others)]]
+    letters = [chr(ord("A") + k) if len(labels) <= 26 else str(k + 1) for k in range(len(labels))]
+    lines = [f"{letter}  {label}" for letter, label in zip(letters, labels, strict=True)]
+    lines += ["", f"test skies: {sets.text}", *cautions(records), ""]
+    others = [f"{letter} - {letters[0]}" for letter in letters[1:]] if sets.same_truth else []
+    table = [["", *letters, *others]]
     reasons: dict[str, None] = {}
-    group = ""
+    unpaired, group = False, ""
     for row in rows:
         if row.group != group:
-            table.append([row.group.upper(), *[""] * (len(labels) + len(others))])
+            table.append([row.group, *[""] * (len(letters) + len(others))])
             group = row.group
         cells = [
             text + (BEST if number == row.best else "")
             for number, text in enumerate(cell_texts(row))
         ]
-        table.append([f"  {row.label}", *cells, *(difference_texts(row) if others else [])])
-        for label, reason in zip(labels, row.reasons, strict=True):
+        differences = difference_texts(row) if others else []
+        unpaired |= any(text.endswith(UNPAIRED) for text in differences)
+        table.append([f"  {row.label}", *cells, *differences])
+        for letter, reason in zip(letters, row.reasons, strict=True):
             if reason:
-                reasons.setdefault(f"- in {row.group}: {label}: {reason}")
+                reasons.setdefault(f"- {letter}, {row.group}: {reason}")
     lines += aligned(table)
     lines += ["", *reasons] if reasons else []
-    lines += ["", LEGEND] if with_difference else []
+    lines += ["", *LEGEND[: 3 if unpaired else 2]] if others else []
     differing, _, equal = settings_table([record.config for record in records])
     lines += ["", f"settings that differ ({len(equal)} are equal)"]
-    lines += aligned([["", *map(_short, labels)], *([k, *map(_short, v)] for k, *v in differing)])
+    lines += aligned([["", *letters], *differing]) if differing else ["none"]
     return "\n".join(lines) + "\n"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -25,7 +25,7 @@ from geminga.matching import match
 from geminga.pipeline.class_assess import (
     CLASS_RESULT,
     CLASS_TABLE,
-    measure_run_classes,
+    run_classifiers,
     write_classes,
 )
 from geminga.pipeline.class_model import CLASS_MODEL
@@ -33,8 +33,14 @@ from geminga.pipeline.classify import probability_file
 from geminga.pipeline.evidence import is_measured
 from geminga.pipeline.examples import example_patches
 from geminga.pipeline.galleries import run_galleries
-from geminga.pipeline.measured import measure_by_interstellar, measure_run, run_lists
+from geminga.pipeline.measured import (
+    leading_draws,
+    measure_by_interstellar,
+    measure_run,
+    run_lists,
+)
 from geminga.pipeline.real import evaluate_real_sky
+from geminga.pipeline.run_record import CLASS_DRAWS, SEARCH_DRAWS
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import (
     RANKED,
@@ -89,7 +95,6 @@ def run_evaluate(context: Context, folder: Path) -> Mapping[str, Any]:
         summary = _evaluate_simulated(context, folder)
     write_json(folder / SUMMARY, summary.to_json())
     context.tracker.metrics(summary.metrics())
-    context.tracker.parent_metrics(summary.metrics())
     context.tracker.tree(summary.to_json(), SUMMARY)
     context.tracker.artifact(folder / FIGURES)
     return {"table": "\n" + "\n\n".join([*tables, summary.table()])}
@@ -105,10 +110,10 @@ def _measure(context: Context, folder: Path) -> str:
     lists = run_lists(context, folder)
     result = measure_run(context, lists)
     write_yardstick(result, folder)
+    write_json(folder / SEARCH_DRAWS, leading_draws(context, lists).to_json())
     for name, figure in run_galleries(context, lists).items():
         save(folder, name, figure)
     context.tracker.metrics(result.metrics())
-    context.tracker.parent_metrics(result.leading_metrics())
     for name in (RESULT, TABLE):
         context.tracker.artifact(folder / name)
     by_model = measure_by_interstellar(context, lists)
@@ -122,10 +127,11 @@ def _measure(context: Context, folder: Path) -> str:
 
 def _measure_classes(context: Context, folder: Path) -> str:
     """Measure the classifiers, draw their figures; return the leading table."""
-    result = measure_run_classes(context)
+    classifiers = run_classifiers(context)
+    result = classifiers.measure()
+    write_json(folder / CLASS_DRAWS, classifiers.draws().to_json())
     table = write_classes(result, folder, folder / FIGURES)
     context.tracker.metrics(result.metrics())
-    context.tracker.parent_metrics(result.metrics())
     for name in (CLASS_RESULT, CLASS_TABLE):
         context.tracker.artifact(folder / name)
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from geminga.evaluation.class_results import ClassResult
 from geminga.evaluation.class_text import class_text, leading_table
 from geminga.evaluation.class_truth import FoundSources
 from geminga.evaluation.class_yardstick import ClassSettings, measure_classes
+from geminga.evaluation.compare_draws import Draws, class_draws
 from geminga.evaluation.figures import save_figure
 from geminga.evaluation.yardstick import flux_edges
 from geminga.files import atomic, read_json, read_parquet, write_json
@@ -40,8 +42,37 @@ CLASS_RESULT = "classes.json"
 CLASS_TABLE = "classes.md"
 
 
+@dataclass(frozen=True, eq=False)
+class RunClassifiers:
+    """What a run's classifiers say of the detections of its test skies, the one that ships first."""
+
+    classifiers: dict[str, Classified]
+    ceilings: dict[str, Classified]
+    settings: ClassSettings
+    title: str
+
+    def measure(self) -> ClassResult:
+        """Return all figures."""
+        return measure_classes(self.classifiers, self.ceilings, self.settings, self.title)
+
+    def draws(self) -> Draws:
+        """Return the resamples of the first classifier's leading figures."""
+        return class_draws(next(iter(self.classifiers.values())), self.settings)
+
+
 def measure_run_classes(context: Context) -> ClassResult:
     """Measure the classifiers of a run on the detections of its simulated test skies.
+
+    Raises
+    ------
+    InputError
+        If a class has no detection on the training skies.
+    """
+    return run_classifiers(context).measure()
+
+
+def run_classifiers(context: Context) -> RunClassifiers:
+    """Classify the detections of the simulated test skies with every classifier of a run.
 
     Raises
     ------
@@ -89,7 +120,7 @@ def measure_run_classes(context: Context) -> ClassResult:
         found_sources(context, natural), found_sources(context, test), names, config.seed
     )
     count = len(skies)
-    return measure_classes(
+    return RunClassifiers(
         classifiers,
         ceilings,
         ClassSettings(

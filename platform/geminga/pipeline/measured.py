@@ -12,6 +12,7 @@ from geminga.config import Config
 from geminga.distributed.expected_ts import ExpectedTsWriter, expected_ts_file
 from geminga.distributed.session import ray_session
 from geminga.distributed.work import run_pieces
+from geminga.evaluation.compare_draws import Draws, search_draws
 from geminga.evaluation.yardstick import YardstickSettings, measure_searches
 from geminga.evaluation.yardstick_results import Yardstick
 from geminga.files import read_parquet
@@ -96,6 +97,13 @@ def measure_run(context: Context, lists: RunLists) -> Yardstick:
     return _measured(context.config, lists, range(len(lists.truth)))
 
 
+def leading_draws(context: Context, lists: RunLists) -> Draws:
+    """Return the resamples of the leading figures of a run's own list, with the oracle's."""
+    first = next(iter(lists.found.values()))
+    oracle = lists.found.get(ORACLE)
+    return search_draws(first, lists.truth, _settings(context.config), oracle, lists.extended)
+
+
 def measure_by_interstellar(context: Context, lists: RunLists) -> dict[str, Yardstick]:
     """Measure a run by the interstellar model of its test skies; empty if they share one.
 
@@ -117,9 +125,6 @@ def measure_by_interstellar(context: Context, lists: RunLists) -> dict[str, Yard
 
 def _measured(config: Config, lists: RunLists, numbers: Sequence[int]) -> Yardstick:
     """Measure the searches of some of a run's skies."""
-    settings = YardstickSettings(
-        match_radius_deg=config.evaluation.match_radius_deg, seed=config.seed
-    )
     count = len(numbers)
     return measure_searches(
         {
@@ -127,11 +132,15 @@ def _measured(config: Config, lists: RunLists, numbers: Sequence[int]) -> Yardst
             for search, frames in lists.found.items()
         },
         [lists.truth[number] for number in numbers],
-        settings,
+        _settings(config),
         oracle=SEARCH_NAMES[ORACLE] if ORACLE in lists.found else None,
         extended=[lists.extended[number] for number in numbers],
         title=f"{config.name}: {count} simulated test {'sky' if count == 1 else 'skies'}",
     )
+
+
+def _settings(config: Config) -> YardstickSettings:
+    return YardstickSettings(match_radius_deg=config.evaluation.match_radius_deg, seed=config.seed)
 
 
 def _expect(context: Context, folder: Path, skies: Sequence[int]) -> None:

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from geminga import storage
 from geminga.evaluation.class_results import ClassResult
 from geminga.evaluation.class_text import leading_rows as leading_class_rows
 from geminga.evaluation.class_text import leading_table as leading_class_table
+from geminga.evaluation.compare_rows import headline
 from geminga.evaluation.report import Section, write_report
 from geminga.evaluation.summary import RunSummary
 from geminga.evaluation.yardstick_results import Yardstick
 from geminga.evaluation.yardstick_text import leading_rows, leading_table, rows_by_model
-from geminga.files import atomic, read_json
+from geminga.files import atomic, read_json, write_json
 from geminga.pipeline.assess import FIGURES, SUMMARY
 from geminga.pipeline.class_assess import CLASS_RESULT
 from geminga.pipeline.classify import catalog_file
+from geminga.pipeline.run_record import RECORD, gather_record
 from geminga.pipeline.runner import STAGE_FILE, Context
 from geminga.pipeline.simulate import test_sky_ids
 from geminga.pipeline.yardstick import RESULT, read_by_model
@@ -107,11 +110,12 @@ def run_report(context: Context, folder: Path) -> Mapping[str, Any]:
     if summary.extra:
         extra = [[name, f"{value:.3f}"] for name, value in summary.extra.items()]
         sections.append(Section("Against the catalogues", table=[["figure", "value"], *extra]))
+    drawn = set(storage.names(evaluated / FIGURES))
     for title, names in SECTIONS:
         shown = [
             (CAPTIONS[name], evaluated / FIGURES / f"{name}.png")
             for name in names
-            if (evaluated / FIGURES / f"{name}.png").is_file()
+            if f"{name}.png" in drawn
         ]
         if shown:
             sections.append(Section(title, figures=shown))
@@ -125,6 +129,10 @@ def run_report(context: Context, folder: Path) -> Mapping[str, Any]:
     write_report(folder / REPORT, f"geminga: {config.name}", sections, _provenance(context))
     context.tracker.artifact(folder / REPORT)
     context.tracker.parent_artifact(folder / REPORT)
+    record = gather_record(context.root, config.model_dump(mode="json"))
+    write_json(folder / RECORD, record.to_json())
+    context.tracker.parent_artifact(folder / RECORD)
+    context.tracker.parent_metrics(headline(record))
     with atomic(folder / "summary.txt") as temporary:
         temporary.write_text(_printed(context, summary, measured, classes), encoding="utf-8")
     return {}
@@ -133,13 +141,13 @@ def run_report(context: Context, folder: Path) -> Mapping[str, Any]:
 def _yardstick(evaluated: Path) -> Yardstick | None:
     """Return what the searches of simulated skies measured; None of a real sky."""
     path = evaluated / RESULT
-    return Yardstick.from_json(read_json(path), str(path)) if path.is_file() else None
+    return Yardstick.from_json(read_json(path), str(path)) if storage.exists(path) else None
 
 
 def _classes(evaluated: Path) -> ClassResult | None:
     """Return what the classifiers of simulated skies reached; None of a run without them."""
     path = evaluated / CLASS_RESULT
-    return ClassResult.from_json(read_json(path), str(path)) if path.is_file() else None
+    return ClassResult.from_json(read_json(path), str(path)) if storage.exists(path) else None
 
 
 def _details(summary: RunSummary) -> list[list[str]]:
@@ -150,13 +158,13 @@ def _details(summary: RunSummary) -> list[list[str]]:
 def _provenance(context: Context) -> dict[str, Any]:
     # Not the work folders of interrupted stages, and not the report this one replaces.
     stages = [
-        path
-        for path in sorted(context.root.glob(f"*/{STAGE_FILE}"))
-        if not path.parent.name.startswith(".") and path.parent.name != REPORT_STAGE
+        context.folder(name) / STAGE_FILE
+        for name in storage.names(context.root)
+        if not name.startswith(".") and name != REPORT_STAGE
     ]
     return {
         "config_hash": context.config.hash(),
-        "stages": {path.parent.name: read_json(path) for path in stages},
+        "stages": {path.parent.name: read_json(path) for path in stages if storage.exists(path)},
         "config": context.config.model_dump(mode="json"),
     }
 
@@ -171,12 +179,12 @@ def _printed(
     lines = [] if measured is None else ["", leading_table(measured)]
     lines += [] if classes is None else ["", leading_class_table(classes)]
     lines += ["", summary.table()]
-    if confusion.is_file():
+    if storage.exists(confusion):
         lines += ["", *_confusion_lines(read_json(confusion))]
     lines.append("")
     for sky in test_sky_ids(context.config):
-        lines.append(f"catalogue:  {catalog_file(context.folder('catalog'), sky)}")
-    lines.append(f"report:     {context.folder(REPORT_STAGE) / REPORT}")
+        lines.append(f"catalogue:  {storage.place(catalog_file(context.folder('catalog'), sky))}")
+    lines.append(f"report:     {storage.place(context.folder(REPORT_STAGE) / REPORT)}")
     lines.append(f"MLflow:     mlflow ui --backend-store-uri {context.tracker.uri}")
     return "\n".join(lines) + "\n"
 
