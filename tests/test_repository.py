@@ -16,7 +16,8 @@ from geminga.config import config_from_tree, load_config
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "platform" / "geminga"
-CONFIGS = sorted((ROOT / "jobs" / "configs").glob("*.yaml"))
+TUNINGS = sorted((ROOT / "jobs" / "configs").glob("tune_*.yaml"))
+CONFIGS = sorted(set((ROOT / "jobs" / "configs").glob("*.yaml")) - set(TUNINGS))
 # Names that only exist where the project is developed; spelt so that this file does not hold them.
 DEVELOPMENT_PATHS = re.compile(r"/(?:work/main|work/shared|Users/|root/|home/(?!geminga\b)\w)")
 

@@ -46,7 +46,7 @@ def run_ranker(context: Context, folder: Path) -> Mapping[str, Any]:
         return {"ranker": "not wanted (localisation.detector)"}
     files: dict[Split, list[Path]] = {}
     for split in (Split.TRAIN, Split.VALID):
-        files[split] = [_rows_file(folder, sky) for sky in sky_ids(config, split)]
+        files[split] = [rows_file(folder, sky) for sky in sky_ids(config, split)]
         for sky, path in zip(sky_ids(config, split), files[split], strict=True):
             if not is_whole(path, read_parquet):
                 write_parquet(path, _labelled_rows(context, sky))
@@ -74,7 +74,8 @@ def run_ranker(context: Context, folder: Path) -> Mapping[str, Any]:
     return {**figures, "probability cut": round(cut, 3)}
 
 
-def _rows_file(folder: Path, sky: int) -> Path:
+def rows_file(folder: Path, sky: int) -> Path:
+    """Return where the ranker's stage keeps features and truth of a sky's fitted sources."""
     return folder / "rows" / f"rows_{sky:07d}.parquet"
 
 
