@@ -116,25 +116,30 @@ def test_counted_images_are_not_drawn_again(config2: Config) -> None:
     assert torch.equal(batch.inputs[0], torch.from_numpy(images.stack()).expand(3, -1, -1, -1))
 
 
-def test_workers_share_an_epoch_equally(config2: Config) -> None:
+def test_workers_share_the_batches_of_an_epoch(config2: Config) -> None:
     config = with_(config2, classifier_training={"batch_size": 8})
     samples = samples_of(config, LABELS[:23])
-    alone = [b.target for b in train_batches(samples, config, 1)]
-    assert [len(t) for t in alone] == [8, 8, 8]
-    shares = [list(train_batches(samples, config, 1, rank, 3)) for rank in range(3)]
-    assert len({tuple(len(b.target) for b in share) for share in shares}) == 1
-    images = torch.cat([b.inputs[0] for share in shares for b in share])
-    whole = torch.cat([b.inputs[0] for b in train_batches(samples, config, 1)])
-    assert {i.numpy().tobytes() for i in images} == {i.numpy().tobytes() for i in whole}
-    shares = [list(valid_batches(samples, config, rank, 3)) for rank in range(3)]
-    total = sum(len(b.target) for share in shares for b in share)
-    assert total == sum(len(b.target) for b in valid_batches(samples, config))
+    alone = list(train_batches(samples, config, 1))
+    assert [len(b.target) for b in alone] == [8, 8, 8]
+    shares = [list(train_batches(samples, config, 1, rank=rank, workers=3)) for rank in range(3)]
+    for batch, *parts in zip(alone, *shares, strict=True):
+        assert torch.equal(torch.cat([p.inputs[0] for p in parts]), batch.inputs[0])
+        assert [p.weight for p in parts] == pytest.approx([6 / 8, 9 / 8, 9 / 8])
+    (last,) = train_batches(samples, config, 1, 2)
+    assert torch.equal(last.inputs[0], alone[2].inputs[0])
+    checked = list(valid_batches(samples, config))
+    parts = [b for rank in range(3) for b in valid_batches(samples, config, rank, 3)]
+    assert {b.inputs[0].numpy().tobytes() for b in parts} == {
+        b.inputs[0].numpy().tobytes() for b in checked
+    }
 
 
 def test_more_workers_than_samples(config2: Config) -> None:
     samples = samples_of(config2, np.array([0]))
-    shares = [list(train_batches(samples, config2, 0, rank, 3)) for rank in range(3)]
-    assert [sum(len(b.target) for b in share) for share in shares] == [1, 1, 1]
+    shares = [list(train_batches(samples, config2, 0, rank=rank, workers=3)) for rank in range(3)]
+    # All keep step; what is shown again does not count.
+    assert [[len(b.target) for b in share] for share in shares] == [[1], [1], [1]]
+    assert sorted(b.weight for share in shares for b in share) == [0.0, 0.0, 3.0]
 
 
 def test_joining_skies(config2: Config) -> None:

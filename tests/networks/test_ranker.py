@@ -103,17 +103,25 @@ def test_saved_and_loaded(config2: Config, tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "m", config2, "miun")
 
 
-def test_workers_share_the_rows_of_an_epoch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_share_the_batches_of_an_epoch(workers: int, tmp_path: Path) -> None:
     path = rows(tmp_path / "t.parquet", 101, 3)
-    shares = [RowReader([path], NAMES, 20, 7, rank, 2) for rank in range(2)]
-    seen = [np.concatenate([b.inputs[0].numpy() for b in s.train(3)]) for s in shares]
-    assert [len(s) for s in seen] == [50, 50]
-    assert len(np.unique(np.concatenate(seen), axis=0)) == 100
+    alone = RowReader([path], NAMES, 20, 7)
+    shares = [RowReader([path], NAMES, 20, 7, rank, workers) for rank in range(workers)]
+    whole = list(alone.train(3))
+    assert [len(b.target) for b in whole] == [20] * 5 + [1]
+    for batch, *parts in zip(whole, *(s.train(3) for s in shares), strict=True):
+        joined = np.concatenate([p.inputs[0].numpy() for p in parts if p.records])
+        np.testing.assert_array_equal(joined, batch.inputs[0].numpy())
+        mean = sum(p.weight * float(p.target.mean()) for p in parts) / workers
+        assert mean == pytest.approx(float(batch.target.mean()))
+    for batch, other in zip(whole[4:], alone.train(3, 4), strict=True):
+        np.testing.assert_array_equal(batch.inputs[0].numpy(), other.inputs[0].numpy())
+    checked = {b.inputs[0].numpy().tobytes() for s in shares for b in s.valid()}
+    assert checked == {b.inputs[0].numpy().tobytes() for b in alone.valid()}
     assert sum(len(b.target) for s in shares for b in s.valid()) == 101
-    again = np.concatenate([b.inputs[0].numpy() for b in shares[0].train(3)])
-    np.testing.assert_array_equal(seen[0], again)
     assert not np.array_equal(
-        again, np.concatenate([b.inputs[0].numpy() for b in shares[0].train(4)])
+        whole[0].inputs[0].numpy(), next(iter(alone.train(4))).inputs[0].numpy()
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,9 +13,11 @@ from torch import Tensor, nn
 
 from geminga.config import Config, TrainingConfig
 from geminga.errors import InputError
+from geminga.files import file_digest
 from geminga.networks import build_loss, build_miun
 from geminga.networks.losses import METRICS
-from geminga.training import Batch, EpochReport, TrainState, fit, load_state, save_state
+from geminga.training import Batch, EpochReport, TrainState, fit, load_state, save_state, steps
+from geminga.training.steps import Pace, dropout_seed
 
 LOSS = build_loss("bce")
 
@@ -141,25 +145,95 @@ def test_the_rate_has_a_floor_and_training_stops() -> None:
     assert reports[-1].learning_rate == pytest.approx(5e-3)
 
 
+def steps_from(epoch: int, start: int = 0) -> Iterable[Batch]:
+    return [data(10 * epoch + i) for i in range(start, 5)]
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_resuming_gives_the_same_as_one_go(dropout: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("epoch", "step"), [(3, 0), (0, 2), (2, 1), (2, 5)])
+def test_resuming_gives_the_same_as_one_go(
+    epoch: int, step: int, dropout: float, tmp_path: Path
+) -> None:
+    """After any epoch and any step, to the last bit; the last step of an epoch included."""
     whole, part, rest = Linear(dropout), Linear(dropout), Linear(dropout)
-    expected = fit(whole, training, validation, settings(), loss=LOSS, seed=4)
-    path = tmp_path / "state.pt"
+    expected = fit(whole, steps_from, validation, settings(), loss=LOSS, seed=4)
 
-    def save_early(report: EpochReport) -> None:
-        if report.epoch == 3:
-            save_state(path, report.state)
+    def save(state: TrainState) -> None:
+        if (state.epoch, state.step) == (epoch, step):
+            save_state(tmp_path / "state", state)
 
-    fit(part, training, validation, settings(epochs=5), loss=LOSS, seed=4, on_epoch=save_early)
+    always = settings(epochs=5, checkpoint_minutes=1e-9)
+    fit(
+        part, steps_from, validation, always, loss=LOSS, seed=4,
+        on_epoch=lambda r: save(r.state), on_checkpoint=save,
+    )  # fmt: skip
     torch.rand(7)
-    state = load_state(path)
-    assert state.epoch == 3
-    result = fit(rest, training, validation, settings(), loss=LOSS, seed=4, state=state)
-    assert [h["valid_loss"] for h in result.history] == [h["valid_loss"] for h in expected.history]
-    assert all(
-        torch.equal(a, b) for a, b in zip(whole.parameters(), rest.parameters(), strict=True)
-    )
+    state = load_state(tmp_path / "state")
+    result = fit(rest, steps_from, validation, settings(), loss=LOSS, seed=4, state=state)
+    timeless = [[{**h, "seconds": 0.0} for h in r.history] for r in (result, expected)]
+    assert timeless[0] == timeless[1]
+    assert (result.best_epoch, result.best_loss) == (expected.best_epoch, expected.best_loss)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, rest.state_dict()[name]), name
+    for a, b in zip(
+        expected.state.optimiser["state"].values(),
+        result.state.optimiser["state"].values(),
+        strict=True,
+    ):
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    assert result.state.scheduler == expected.state.scheduler
+
+
+def test_dropout_differs_between_steps_and_workers() -> None:
+    seeds = {
+        dropout_seed(seed, epoch, step, rank)
+        for seed in (1, 2)
+        for epoch in (0, 1)
+        for step in (0, 1)
+        for rank in (0, 1)
+    }
+    assert len(seeds) == 16
+
+
+def test_another_number_of_workers_goes_on_with_all_sums() -> None:
+    """The loss of an epoch is that of all its records, whoever took the steps before."""
+    states: list[TrainState] = []
+    fit(
+        Linear(), steps_from, validation, settings(epochs=1, checkpoint_minutes=1e-9),
+        loss=LOSS, on_checkpoint=states.append,
+    )  # fmt: skip
+    third = states[2]
+    assert third.step == 3
+    (all_sums,) = third.sums
+    for sums in ([all_sums], [(0.25 * all_sums[0], 32.0), (0.75 * all_sums[0], 64.0)]):
+        result = fit(
+            Linear(), steps_from, validation, settings(epochs=1), loss=LOSS,
+            state=dataclasses.replace(third, sums=sums),
+        )  # fmt: skip
+        whole = fit(Linear(), steps_from, validation, settings(epochs=1), loss=LOSS)
+        assert result.history[0]["train_loss"] == pytest.approx(whole.history[0]["train_loss"])
+
+
+def test_a_checkpoint_is_due_after_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(steps.time, "perf_counter", lambda: now[0])
+    asked = []
+
+    def reduce_sum(values: torch.Tensor) -> torch.Tensor:
+        asked.append(float(values))
+        return values * 2
+
+    pace = Pace(1.0, 2, reduce_sum)
+    due = []
+    for number in range(2000):
+        now[0] += 0.25
+        if pace.due():
+            due.append(number)
+            pace.restart()
+    assert due == [239 + 240 * n for n in range(8)]
+    assert len(asked) < 60, "workers ask each other at few steps"
+    never = Pace(0.0, 2, reduce_sum)
+    assert not any(never.due() for _ in range(10))
 
 
 def test_a_finished_state_trains_no_more() -> None:
@@ -186,7 +260,7 @@ def test_workers_agree_on_means() -> None:
         other = values * 3
         if len(values) == 2:
             other[0] *= 2
-        return (values + other) / 2
+        return values + other
 
     wrapped: list[nn.Module] = []
 
@@ -196,7 +270,7 @@ def test_workers_agree_on_means() -> None:
 
     fit(
         Linear(), lambda _e: one(), one, settings(epochs=1),
-        loss=LOSS, on_epoch=reports.append, wrap_model=wrap, reduce_mean=with_other,
+        loss=LOSS, on_epoch=reports.append, workers=2, wrap_model=wrap, reduce_sum=with_other,
     )  # fmt: skip
     assert len(wrapped) == 1
     assert reports[0].train_loss == pytest.approx(alone["train_loss"] * 7 / 4)
@@ -216,24 +290,77 @@ def test_sets_without_records_are_an_error() -> None:
         fit(Linear(), training, lambda: [], settings(), loss=LOSS)
 
 
-def test_states_that_cannot_be_read(tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
-    with pytest.raises(InputError, match="cannot be read"):
-        load_state(path)
-    for content in (b"", b"not a state", b"PK\x03\x04 nor this"):
-        path.write_bytes(content)
-        with pytest.raises(InputError, match="is not a training state"):
-            load_state(path)
-    for tree in ({"format_version": 99}, [1, 2], {}):
-        torch.save(tree, path)
-        with pytest.raises(InputError, match=r"format version (99|None), this geminga reads 1"):
-            load_state(path)
-    torch.save({"format_version": 1, "epoch": 2}, path)
-    with pytest.raises(InputError, match="is not a training state"):
-        load_state(path)
-    torch.save({"code": Linear()}, path)
-    with pytest.raises(InputError, match="is not a training state"):
-        load_state(path)
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    state = fit(Linear(), training, validation, settings(epochs=2), loss=LOSS).state
+    save_state(tmp_path / "state", state)
+    return tmp_path / "state"
+
+
+def test_a_state_holds_no_code(saved: Path) -> None:
+    assert sorted(p.name for p in saved.iterdir()) == ["state.json", "state.safetensors"]
+    tree = json.loads((saved / "state.json").read_text(), parse_constant=pytest.fail)
+    assert tree["format_version"] == 2
+    assert tree["epoch"] == 2
+
+
+def test_the_state_before_the_first_epoch_is_kept_too(tmp_path: Path) -> None:
+    states: list[TrainState] = []
+    fit(
+        Linear(), training, validation, settings(epochs=1, checkpoint_minutes=1e-9),
+        loss=LOSS, on_checkpoint=states.append,
+    )  # fmt: skip
+    assert [s.step for s in states] == [1, 2, 3]
+    save_state(tmp_path / "s", states[0])
+    again = load_state(tmp_path / "s")
+    assert again.best_loss == math.inf
+    assert again.best_model == {}
+    assert again.scheduler == states[0].scheduler
+    assert again.optimiser["param_groups"] == states[0].optimiser["param_groups"]
+    assert again.sums == states[0].sums
+
+
+def test_states_of_another_format_are_refused(saved: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    torch.save({"format_version": 1, "epoch": 2}, old / "state.pt")
+    with pytest.raises(InputError, match=r"old: format version 1, this geminga reads 2; remove it"):
+        load_state(old)
+    for tree in ({"format_version": 99}, {}, [1, 2]):
+        (saved / "state.json").write_text(json.dumps(tree))
+        with pytest.raises(InputError, match=r"format version (99|None), this geminga reads 2"):
+            load_state(saved)
+
+
+def test_states_that_cannot_be_read(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be read .*; remove it to train from the start"):
+        load_state(tmp_path / "none")
+    tensors, meta = saved / "state.safetensors", saved / "state.json"
+    whole, tree = tensors.read_bytes(), json.loads(meta.read_text())
+    for content in (b"", whole[:-1], whole[:-1] + b"?"):
+        tensors.write_bytes(content)
+        with pytest.raises(InputError, match=r"is not the file that state.json describes; remove"):
+            load_state(saved)
+    tensors.unlink()
+    with pytest.raises(InputError, match=r"state.safetensors: cannot be read"):
+        load_state(saved)
+    tensors.write_bytes(b"no tensors")
+    meta.write_text(json.dumps({**tree, "tensors_sha256": file_digest(tensors)}))
+    with pytest.raises(InputError, match=r"state.safetensors: is not a training state"):
+        load_state(saved)
+    tensors.write_bytes(whole)
+    for damaged in (meta.read_text()[:-20], "{"):
+        meta.write_text(damaged)
+        with pytest.raises(InputError, match=r"state.json: is not JSON .*; remove it to train"):
+            load_state(saved)
+    for key in tree.keys() - {"format_version"}:
+        meta.write_text(json.dumps({k: v for k, v in tree.items() if k != key}))
+        with pytest.raises(InputError, match=f"state.json: is not a training state .*{key}"):
+            load_state(saved)
+    for key in ("epoch", "sums", "scheduler"):
+        meta.write_text(json.dumps({**tree, key: "none"}))
+        with pytest.raises(InputError, match=r"state.json: is not a training state"):
+            load_state(saved)
 
 
 def test_the_state_of_another_network_is_refused() -> None:

@@ -15,9 +15,12 @@ from geminga.config import Config, config_from_tree
 from geminga.errors import InputError
 from geminga.patches.quantise import quantised
 from geminga.patches.store import write_records
-from geminga.training import patches
+from geminga.training import patches, plan
 from geminga.training.batches import Batch
 from geminga.training.patches import PatchReader, prefetch
+
+ORDER = [44, 52, 28, 16, 2, 45, 15, 53, 33, 6, 38, 42]
+"""Patches of epoch 3 in batches of 20, as the reader of one worker has always shown them."""
 
 GROUPS = ([5, 1, 7], [32], [3, 2, 2, 2])
 """Sizes of the row groups of three files: 54 patches in 8 groups."""
@@ -72,7 +75,7 @@ def flat(batches: list[Batch]) -> list[int]:
 def test_every_patch_is_shown_once_an_epoch(
     size: int, in_memory: int, config2: Config, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patches, "GROUPS_IN_MEMORY", in_memory)
+    monkeypatch.setattr(plan, "GROUPS_IN_MEMORY", in_memory)
     # The draw of counts is tested elsewhere, and is most of the time.
     monkeypatch.setattr(patches, "train_batch", lambda part, *_: part["patch_id"].tolist())
     reader = PatchReader(files, batches_of(config2, size))
@@ -114,23 +117,77 @@ def test_patches_of_different_files_are_mixed(config2: Config, files: list[Path]
     assert len(set(np.searchsorted(bounds, first, side="right"))) == len(GROUPS)
 
 
-@pytest.mark.parametrize("workers", [2, 3])
-def test_workers_take_equally_many_batches_of_different_patches(
-    workers: int, config2: Config, files: list[Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("in_memory", [2, 8])
+@pytest.mark.parametrize("size", [4, 7, 54, 100])
+@pytest.mark.parametrize("workers", [2, 3, 5])
+def test_workers_share_the_batches_of_one(
+    workers: int,
+    size: int,
+    in_memory: int,
+    config2: Config,
+    files: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(patches, "train_batch", lambda part, *_: part["patch_id"].tolist())
-    config = batches_of(config2, 2 * workers)
-    readers = [PatchReader(files, config, rank, workers) for rank in range(workers)]
-    shown: list[Any] = [list(reader.train(0)) for reader in readers]
-    counts = {len(batches) for batches in shown}
-    assert counts == {readers[0].batches}
-    assert counts != {0}
-    assert {len(part) for batches in shown for part in batches} == {2}
-    all_shown = [n for batches in shown for part in batches for n in part]
-    assert len(set(all_shown)) == len(all_shown)
-    # What an unequal share leaves out differs between epochs.
-    later = {n for reader in readers for part in reader.train(1) for n in part}
-    assert later != set(all_shown)
+    monkeypatch.setattr(plan, "GROUPS_IN_MEMORY", in_memory)
+    monkeypatch.setattr(
+        patches, "train_batch", lambda part, _c, _e, weight: (part["patch_id"].tolist(), weight)
+    )
+    config = batches_of(config2, size)
+    alone: list[Any] = list(PatchReader(files, config).train(1))
+    shares: list[list[Any]] = [
+        list(PatchReader(files, config, rank, workers).train(1)) for rank in range(workers)
+    ]
+    for (whole, full), *parts in zip(alone, *shares, strict=True):
+        assert full == 1.0
+        counted = [n for numbers, weight in parts if weight for n in numbers]
+        assert sorted(counted) == sorted(whole)
+        assert all(numbers for numbers, _ in parts)
+        for numbers, weight in parts:
+            assert weight in (0.0, pytest.approx(len(numbers) * workers / len(whole)))
+        lengths = [len(numbers) if weight else 0 for numbers, weight in parts]
+        assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize("start", [1, 2, 5, 6, 7])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_epoch_goes_on_at_any_batch(
+    start: int, workers: int, config2: Config, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "GROUPS_IN_MEMORY", 2)
+    reader = PatchReader(files, batches_of(config2, 9), workers - 1, workers)
+    whole = list(reader.train(1))
+    rest = list(reader.train(1, start))
+    assert len(whole) == 6
+    assert len(rest) == max(6 - start, 0)
+    for one, other in zip(whole[start:], rest, strict=True):
+        assert one.target.equal(other.target)
+        assert one.weight == other.weight
+        assert all(a.equal(b) for a, b in zip(one.inputs, other.inputs, strict=True))
+
+
+def test_the_order_of_one_worker_is_that_of_before(config2: Config, files: list[Path]) -> None:
+    """Networks were trained with this order; a change of it would change what is trained."""
+    shown = flat(list(PatchReader(files, batches_of(config2, 20)).train(3)))
+    assert shown[:12] == ORDER
+
+
+def test_workers_need_not_read_every_row_group(
+    config2: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write(tmp_path, ([16] * 4,) * 4)
+    config = batches_of(config2, 32)
+    monkeypatch.setattr(patches, "train_batch", lambda part, *_: len(part["patch_id"]))
+    read = patches.read_group
+    for workers, most in ((1, 16), (4, 8)):
+        asked: list[object] = []
+
+        def counted(path: Path, group: int, columns: Any, asked: list[object] = asked) -> Any:
+            asked.append((path, group))
+            return read(path, group, columns)
+
+        monkeypatch.setattr(patches, "read_group", counted)
+        assert sum(PatchReader(files, config, 0, workers).train(0)) == 256 // workers  # type: ignore[arg-type]
+        assert len(asked) == len(set(asked)) <= most
 
 
 def test_validation_shows_every_patch_once_over_all_workers(
@@ -139,6 +196,9 @@ def test_validation_shows_every_patch_once_over_all_workers(
     config = batches_of(config2, 8)
     alone = list(PatchReader(files, config).valid())
     assert flat(alone) == list(range(54))
+    assert sorted(map(numbers, alone)) == sorted(
+        numbers(batch) for rank in range(3) for batch in PatchReader(files, config, rank, 3).valid()
+    )
     shares = [list(PatchReader(files, config, rank, 2).valid()) for rank in range(2)]
     assert sorted(flat(shares[0]) + flat(shares[1])) == list(range(54))
     # The draw is fixed, and does not depend on who makes it.
@@ -148,14 +208,9 @@ def test_validation_shows_every_patch_once_over_all_workers(
             assert image.equal(single[n])
 
 
-def test_too_few_patches_for_the_workers_are_refused(config2: Config, tmp_path: Path) -> None:
-    files = write(tmp_path, ([12],))
-    reader = PatchReader(files, batches_of(config2, 8), 0, 2)
-    with pytest.raises(InputError, match=r"miun_training.workers: .*one batch of 4 for each work"):
-        next(reader.train(0))
-    few = PatchReader(write(tmp_path, ([2], [2])), batches_of(config2, 8), 1, 2)
-    with pytest.raises(InputError, match="use fewer workers"):
-        next(few.train(0))
+def test_no_patches_are_refused(config2: Config) -> None:
+    with pytest.raises(InputError, match=r"training patches: there are none; simulate"):
+        next(PatchReader([], config2).train(0))
 
 
 def test_files_that_cannot_be_used_are_named(config2: Config, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from geminga.networks.losses import METRICS, Measure, balanced_cross_entropy, bu
 from geminga.seeds import Stage, generator
 from geminga.training.augment import N_SYMMETRIES, apply_symmetry
 from geminga.training.batches import Batch, shuffled
-from geminga.training.loop import EpochReport, fit
+from geminga.training.loop import EpochReport, TrainBatches, fit
+from geminga.training.shares import part_of_batch
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class MemberIngredients(NamedTuple):
     """What `training.loop.fit` takes to train one network of several."""
 
     model: EvidenceNet
-    train_batches: Callable[[int], Iterable[Batch]]
+    train_batches: TrainBatches
     valid_batches: Callable[[], Iterable[Batch]]
     loss: Measure
     seed: int
@@ -117,20 +118,23 @@ def member_ingredients(
     build_loss(settings.loss, "evidence_net")
     model = build_evidence_net(config, input_sizes(train.inputs), len(class_names), member)
     model.standardise([torch.from_numpy(a) for a in train.inputs.arrays()])
-    size = max(settings.batch_size // workers, 1)
+    size = settings.batch_size
 
-    def train_batches(epoch: int) -> Iterator[Batch]:
+    def train_batches(epoch: int, start: int = 0) -> Iterator[Batch]:
         n = len(train)
         order = shuffled(n, config.seed, epoch, _SHUFFLE, member)
         symmetries = None
         if settings.augment and train.inputs.image.shape[1]:
             rng = generator(config.seed, Stage.SHUFFLE, epoch, _SYMMETRY, member)
             symmetries = rng.integers(N_SYMMETRIES, size=n)
-        own = order[rank::workers][: n // workers]
-        return _batches(train, own, size, symmetries)
+        for first in range(start * size, n, size):
+            part, weight = part_of_batch(order[first : first + size], rank, workers)
+            yield _batch(train, part, symmetries)._replace(weight=weight)
 
     def valid_batches() -> Iterator[Batch]:
-        return _batches(valid, np.arange(rank, len(valid), workers), size, None)
+        # The same batches for any number of workers, dealt to them in turn.
+        for first in range(rank * size, len(valid), workers * size):
+            yield _batch(valid, np.arange(first, min(first + size, len(valid))), None)
 
     counts = np.bincount(train.labels, minlength=len(class_names))
     seed = int(generator(config.seed, Stage.WEIGHTS, _LOOP, member).integers(2**31))
@@ -186,15 +190,11 @@ def input_sizes(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _batches(
-    samples: ClassSamples, rows: Int64, size: int, symmetries: Int64 | None
-) -> Iterator[Batch]:
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        chosen = samples.inputs.take(part)
-        if symmetries is not None:
-            # A symmetry is drawn for each sample, not for its place: batches may be cut anyhow.
-            for place, number in enumerate(symmetries[part]):
-                chosen.image[place] = apply_symmetry(chosen.image[place].copy(), int(number))
-        tensors = tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in chosen.arrays())
-        yield Batch(tensors, torch.from_numpy(samples.labels[part]))
+def _batch(samples: ClassSamples, rows: Int64, symmetries: Int64 | None) -> Batch:
+    chosen = samples.inputs.take(rows)
+    if symmetries is not None:
+        # A symmetry is drawn for each sample, not for its place: batches may be cut anyhow.
+        for place, number in enumerate(symmetries[rows]):
+            chosen.image[place] = apply_symmetry(chosen.image[place].copy(), int(number))
+    tensors = tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in chosen.arrays())
+    return Batch(tensors, torch.from_numpy(samples.labels[rows]))

@@ -16,6 +16,7 @@ from geminga.errors import InputError
 from geminga.seeds import Stage, generator
 from geminga.training.augment import N_ROTATIONS, apply_symmetry
 from geminga.training.batches import Batch, poisson
+from geminga.training.shares import part_of_batch
 
 _VALID, _TRAIN = 0, 1
 
@@ -164,9 +165,15 @@ def sample_batch(
 
 
 def train_batches(
-    samples: SourceSamples, config: Config, epoch: int, rank: int = 0, workers: int = 1
+    samples: SourceSamples,
+    config: Config,
+    epoch: int,
+    start: int = 0,
+    *,
+    rank: int = 0,
+    workers: int = 1,
 ) -> Iterator[Batch]:
-    """Yield one worker's batches of a training epoch; every worker has equally many.
+    """Yield one worker's parts of the batches of a training epoch, from number `start` on.
 
     Raises
     ------
@@ -175,16 +182,19 @@ def train_batches(
     """
     _check(samples, config)
     plan = plan_epoch(samples.labels, config, epoch)
-    # Filled up from the front to a multiple of the workers: unequal shares would stall them.
-    total = -(-len(plan.samples) // workers) * workers
-    mine = np.resize(np.arange(len(plan.samples)), total)[rank::workers]
-    yield from _batches(samples, plan, mine, config, epoch, workers, train=True)
+    size, places = config.classifier_training.batch_size, np.arange(len(plan.samples))
+    for first in range(start * size, len(places), size):
+        part, weight = part_of_batch(places[first : first + size], rank, workers)
+        chosen = Plan(plan.samples[part], plan.repeats[part])
+        yield sample_batch(samples, chosen, config, epoch)._replace(weight=weight)
 
 
 def valid_batches(
     samples: SourceSamples, config: Config, rank: int = 0, workers: int = 1
 ) -> Iterator[Batch]:
     """Yield one worker's validation batches: the same classes' mix as in training, a fixed draw.
+
+    The batches are the same for any number of workers, and dealt to them in turn.
 
     Raises
     ------
@@ -193,24 +203,11 @@ def valid_batches(
     """
     _check(samples, config)
     plan = plan_epoch(samples.labels, config, 0, train=False)
-    mine = np.arange(len(plan.samples))[rank::workers]
-    yield from _batches(samples, plan, mine, config, 0, workers, train=False)
-
-
-def _batches(
-    samples: SourceSamples,
-    plan: Plan,
-    mine: Int64,
-    config: Config,
-    epoch: int,
-    workers: int,
-    train: bool,
-) -> Iterator[Batch]:
-    size = max(1, config.classifier_training.batch_size // workers)
-    for start in range(0, len(mine), size):
-        part = mine[start : start + size]
+    size = config.classifier_training.batch_size
+    for first in range(rank * size, len(plan.samples), workers * size):
+        part = slice(first, first + size)
         chosen = Plan(plan.samples[part], plan.repeats[part])
-        yield sample_batch(samples, chosen, config, epoch, train)
+        yield sample_batch(samples, chosen, config, 0, train=False)
 
 
 def _rotated(config: Config) -> list[int]:

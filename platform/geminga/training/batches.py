@@ -26,10 +26,23 @@ Records = Mapping[str, NDArray[Any]]
 
 
 class Batch(NamedTuple):
-    """What one step of training takes: the network is called as ``model(*inputs)``."""
+    """What one step of training takes: the network is called as ``model(*inputs)``.
+
+    Attributes
+    ----------
+    weight : float
+        What the mean over this part of a batch counts for among those of the workers, see
+        `geminga.training.shares`; with 0 its records are there to keep step and count nowhere.
+    """
 
     inputs: tuple[Tensor, ...]
     target: Tensor
+    weight: float = 1.0
+
+    @property
+    def records(self) -> int:
+        """Records that count."""
+        return len(self.target) if self.weight else 0
 
 
 def draw_counts(
@@ -87,10 +100,11 @@ def patch_batch(records: Records, config: Config) -> Batch:
     return Batch(inputs, torch.from_numpy(np.ascontiguousarray(records["target"])))
 
 
-def train_batch(records: Records, config: Config, epoch: int) -> Batch:
+def train_batch(records: Records, config: Config, epoch: int, weight: float = 1.0) -> Batch:
     """Return the batch of patch records of expected counts in one training epoch."""
     augment = config.miun_training.augment
-    return patch_batch(draw_counts(records, config, epoch, train=True, augment=augment), config)
+    drawn = draw_counts(records, config, epoch, train=True, augment=augment)
+    return patch_batch(drawn, config)._replace(weight=weight)
 
 
 def valid_batch(records: Records, config: Config) -> Batch:

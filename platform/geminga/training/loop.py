@@ -1,18 +1,20 @@
 """One training loop for every network, on any iterables of batches.
 
 The loop knows nothing of files, clusters or trackers. A distributed caller hands in how to wrap
-the network (for example in DistributedDataParallel) and how to average numbers over the workers;
-every decision then rests on averaged numbers and is the same on all of them.
+the network (for example in DistributedDataParallel) and how to add numbers up over the workers;
+every decision then rests on these sums and is the same on all of them.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +24,31 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from geminga.errors import InputError
 from geminga.networks.losses import Measure
 from geminga.sections import TrainingConfig
-from geminga.seeds import Stage, generator
 from geminga.training.batches import Batch
-from geminga.training.norms import average_buffers, settle_norms
+from geminga.training.norms import settle_norms
 from geminga.training.state import TrainState
+from geminga.training.steps import (
+    Pace,
+    Reduce,
+    alone,
+    dropout_seed,
+    means,
+    train_steps,
+    validate,
+)
 
 logger = logging.getLogger(__name__)
 
-_DROPOUT_STREAM = 1000
-"""Key that keeps the streams of dropout apart from those of the starting weights."""
+
+class TrainBatches(Protocol):
+    """Epoch (from 0) to one worker's parts of its batches, from number `start` on.
+
+    They must be the same every time; workers must have equally many.
+    """
+
+    def __call__(self, epoch: int, start: int = 0, /) -> Iterable[Batch]:
+        """Return the batches."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -78,29 +96,23 @@ class FitResult:
     state: TrainState
 
 
-def _same(values: Tensor) -> Tensor:
-    return values
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    return model
-
-
 def fit(
     model: nn.Module,
-    train_batches: Callable[[int], Iterable[Batch]],
+    train_batches: TrainBatches,
     valid_batches: Callable[[], Iterable[Batch]],
     settings: TrainingConfig,
     *,
     loss: Measure,
     metrics: Mapping[str, Measure] | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
+    on_checkpoint: Callable[[TrainState], None] | None = None,
     state: TrainState | None = None,
     device: torch.device | str = "cpu",
     seed: int = 0,
     rank: int = 0,
-    wrap_model: Callable[[nn.Module], nn.Module] = _bare,
-    reduce_mean: Callable[[Tensor], Tensor] = _same,
+    workers: int = 1,
+    wrap_model: Callable[[nn.Module], nn.Module] | None = None,
+    reduce_sum: Reduce = alone,
 ) -> FitResult:
     """Train a network and leave the weights of its best epoch in it.
 
@@ -113,7 +125,7 @@ def fit(
     model : Module
         Called as ``model(*batch.inputs)``.
     train_batches : callable
-        Epoch (from 0) to the batches of this worker. Workers must have equally many.
+        See `TrainBatches`.
     valid_batches : callable
         Batches of this worker for validation.
     settings : TrainingConfig
@@ -124,16 +136,21 @@ def fit(
         Further such numbers to report of the validation set.
     on_epoch : callable, optional
         Given the report of each epoch, to write checkpoints and logs.
+    on_checkpoint : callable, optional
+        Given the state within an epoch about every ``checkpoint_minutes``, after the same step on
+        all workers.
     state : TrainState, optional
         Go on from here; the result is the same as without the interruption.
     device : torch.device or str
         Where to train.
     seed, rank : int
         Root seed and worker number, for dropout.
-    wrap_model : callable
+    workers : int
+        How many workers there are.
+    wrap_model : callable, optional
         Wraps the network, once it is on its device, for distributed training.
-    reduce_mean : callable
-        Mean over the workers of a vector of float64 (on the CPU).
+    reduce_sum : callable
+        Sum over the workers of a vector of float64 (on the CPU).
 
     Raises
     ------
@@ -143,16 +160,10 @@ def fit(
     device = torch.device(device)
     metrics = dict(metrics or {})
     model.to(device)
-    if state is not None:
-        try:
-            model.load_state_dict(state.model)
-        except RuntimeError as error:
-            raise InputError(
-                "training state",
-                f"is of another network ({str(error).splitlines()[0]})",
-                "remove it to train from the start",
-            ) from error
-    wrapped = wrap_model(model)
+    _fill(model, state)
+    if settings.compile:
+        model.compile()
+    wrapped = model if wrap_model is None else wrap_model(model)
     optimiser = Adam(wrapped.parameters(), lr=settings.learning_rate)
     scheduler = ReduceLROnPlateau(
         optimiser,
@@ -165,8 +176,10 @@ def fit(
     if state is None:
         state = TrainState(0, {}, {}, {}, 0, math.inf, {})
     else:
-        optimiser.load_state_dict(state.optimiser)
+        # A copy: the optimiser goes on in the tensors it is given.
+        optimiser.load_state_dict(copy.deepcopy(state.optimiser))
         scheduler.load_state_dict(state.scheduler)
+    pace = Pace(0.0 if on_checkpoint is None else settings.checkpoint_minutes, workers, reduce_sum)
 
     while state.epoch < settings.epochs:
         if state.epoch - state.best_epoch >= settings.stop_patience:
@@ -174,18 +187,49 @@ def fit(
             break
         start = time.perf_counter()
         rate = float(optimiser.param_groups[0]["lr"])
+        before = state
+
+        def keep(step: int, sums: tuple[float, float], before: TrainState = before) -> None:
+            if on_checkpoint is None or not pace.due():
+                return
+            now = dataclasses.replace(
+                before,
+                model=_copy(model),
+                optimiser=copy.deepcopy(optimiser.state_dict()),
+                scheduler=scheduler.state_dict(),
+                step=step,
+                sums=_of_all_workers(sums, rank, workers, reduce_sum),
+            )
+            on_checkpoint(now)
+            pace.restart()
+
+        def seed_of_step(step: int, epoch: int = before.epoch) -> int:
+            return dropout_seed(seed, epoch, step, rank)
+
+        batches = (
+            train_batches(state.epoch, state.step) if state.step else train_batches(state.epoch)
+        )
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(_dropout_seed(seed, state.epoch, rank))
-            train_loss = reduce_mean(
-                _train_epoch(wrapped, train_batches(state.epoch), optimiser, loss, settings, device)
+            train_sums = reduce_sum(
+                train_steps(
+                    wrapped,
+                    batches,
+                    optimiser,
+                    loss,
+                    settings,
+                    device,
+                    step=state.step,
+                    sums=_own_sums(state, rank, workers),
+                    seed_of_step=seed_of_step,
+                    after_step=keep,
+                )
             )
         settle_norms(model, train_batches(state.epoch), device)
-        average_buffers(model, reduce_mean)
         measures = {"loss": loss, **metrics}
         # Without the wrapper: workers may have unequal numbers of validation batches.
-        valid = reduce_mean(_validate(model, valid_batches(), measures, settings, device))
-        values = _means(valid, "validation")
-        (train_value,) = _means(train_loss, "training")
+        valid = reduce_sum(validate(model, valid_batches(), measures, settings, device))
+        values = means(valid, "validation")
+        (train_value,) = means(train_sums, "training")
         valid_value, *metric_values = values
         epoch = state.epoch + 1
         if not (math.isfinite(train_value) and math.isfinite(valid_value)):
@@ -221,78 +265,45 @@ def fit(
         logger.info("epoch %d: loss %.5f, validation %.5f", epoch, train_value, valid_value)
         if on_epoch is not None:
             on_epoch(report)
+            pace.restart()
 
     model.load_state_dict(state.best_model)
     model.eval()
     return FitResult(state.best_epoch, state.best_loss, state.history, state)
 
 
-def _train_epoch(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    optimiser: Adam,
-    loss: Measure,
-    settings: TrainingConfig,
-    device: torch.device,
-) -> Tensor:
-    """Take one pass of steps; return the sums of loss and records as float64."""
-    model.train()
-    total, records = 0.0, 0
-    for batch in batches:
-        inputs, target = _to_device(batch, device)
-        optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=_low(settings)):
-            output = model(*inputs)
-        value = loss(output, target)
-        value.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        total += float(value.detach()) * len(target)
-        records += len(target)
-    return torch.tensor([total, records], dtype=torch.float64)
-
-
-def _validate(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    measures: Mapping[str, Measure],
-    settings: TrainingConfig,
-    device: torch.device,
-) -> Tensor:
-    """Return the sums of every measure, then of the records, as float64."""
-    model.eval()
-    sums = torch.zeros(len(measures) + 1, dtype=torch.float64)
-    with torch.inference_mode():
-        for batch in batches:
-            inputs, target = _to_device(batch, device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=_low(settings)):
-                output = model(*inputs)
-            values = [float(measure(output, target)) for measure in measures.values()]
-            sums += torch.tensor([*values, 1.0], dtype=torch.float64) * len(target)
-    return sums
-
-
-def _means(sums: Tensor, name: str) -> list[float]:
-    *totals, records = sums.tolist()
-    if records == 0:
-        raise InputError(f"{name} set", "holds no records", f"simulate at least one {name} sky")
-    return [total / records for total in totals]
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    return Batch(
-        tuple(tensor.to(device, non_blocking=True) for tensor in batch.inputs),
-        batch.target.to(device, non_blocking=True),
-    )
-
-
-def _low(settings: TrainingConfig) -> bool:
-    return settings.precision == "bfloat16"
+def _fill(model: nn.Module, state: TrainState | None) -> None:
+    """Give a network the weights of a state, if there is one."""
+    if state is None:
+        return
+    try:
+        model.load_state_dict(state.model)
+    except RuntimeError as error:
+        raise InputError(
+            "training state",
+            f"is of another network ({str(error).splitlines()[0]})",
+            "remove it to train from the start",
+        ) from error
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
-def _dropout_seed(seed: int, epoch: int, rank: int) -> int:
-    rng = generator(seed, Stage.WEIGHTS, _DROPOUT_STREAM, epoch, rank)
-    return int(rng.integers(2**62))
+def _of_all_workers(
+    sums: tuple[float, float], rank: int, workers: int, reduce_sum: Reduce
+) -> list[tuple[float, float]]:
+    """Return the sums of every worker: each goes on with its own, to the last bit."""
+    table = torch.zeros(workers, 2, dtype=torch.float64)
+    table[rank] = torch.tensor(sums, dtype=torch.float64)
+    rows = reduce_sum(table.reshape(-1)).reshape(workers, 2).tolist()
+    return [(float(total), float(records)) for total, records in rows]
+
+
+def _own_sums(state: TrainState, rank: int, workers: int) -> tuple[float, float]:
+    """Return this worker's sums so far; all of them if there were another number of workers."""
+    if len(state.sums) == workers:
+        return state.sums[rank]
+    if rank or not state.sums:
+        return 0.0, 0.0
+    return sum(total for total, _ in state.sums), sum(records for _, records in state.sums)

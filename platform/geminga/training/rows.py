@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from geminga.arrays import Float32
+from geminga.arrays import Float32, Int64
 from geminga.errors import InputError
 from geminga.files import read_parquet
 from geminga.training.batches import Batch, shuffled
+from geminga.training.shares import part_of_batch
 
 TARGET = "is_true"
 
@@ -60,7 +61,7 @@ class RowReader:
         if not np.isfinite(self.features).all():
             raise InputError("features of sources", "are not finite", "search the skies anew")
         self.seed, self.rank, self.workers = seed, rank, workers
-        self.batch_size = max(batch_size // workers, 1)
+        self.batch_size = batch_size
         if len(self.target) < workers:
             raise InputError(
                 "training skies",
@@ -68,18 +69,19 @@ class RowReader:
                 "simulate more of them, or lower likelihood.search_least_ts",
             )
 
-    def train(self, epoch: int) -> Iterator[Batch]:
-        """Yield the shuffled batches of an epoch, equally many for every worker."""
+    def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield this worker's parts of the shuffled batches of an epoch, from number `start` on."""
         order = shuffled(len(self.target), self.seed, epoch)
-        own = order[self.rank :: self.workers][: len(order) // self.workers]
-        yield from self._batches(own)
+        for first in range(start * self.batch_size, len(order), self.batch_size):
+            rows = order[first : first + self.batch_size]
+            yield self._batch(*part_of_batch(rows, self.rank, self.workers))
 
     def valid(self) -> Iterator[Batch]:
-        """Yield every row once, in order."""
-        yield from self._batches(np.arange(self.rank, len(self.target), self.workers))
+        """Yield this worker's of the batches of all rows in order, dealt to the workers in turn."""
+        step = self.batch_size
+        for first in range(self.rank * step, len(self.target), self.workers * step):
+            yield self._batch(np.arange(first, min(first + step, len(self.target))))
 
-    def _batches(self, rows: np.ndarray) -> Iterator[Batch]:
-        for start in range(0, len(rows), self.batch_size):
-            part = rows[start : start + self.batch_size]
-            features = torch.from_numpy(self.features[part])
-            yield Batch((features,), torch.from_numpy(self.target[part]))
+    def _batch(self, rows: Int64, weight: float = 1.0) -> Batch:
+        features = torch.from_numpy(self.features[rows])
+        return Batch((features,), torch.from_numpy(self.target[rows]), weight)
