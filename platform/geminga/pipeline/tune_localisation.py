@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geminga import storage
 from geminga.config import Config, digest
 from geminga.distributed.score_maps import ScoreMapper, ScoreMaps, map_file, read_score_maps
 from geminga.distributed.session import ray_session
@@ -57,6 +58,8 @@ WHY_NOT = {
 }
 
 _MAPS = "maps"
+DONE = "measured"
+"""Folder with what each trial measured."""
 _LIST = "skies.json"
 
 
@@ -95,8 +98,8 @@ def measure_localisation(config: Config, skies: Sequence[ValidationSky]) -> dict
     Returns
     -------
     dict
-        ``objective`` and ``completeness`` (0 where no cut reaches the floor), ``purity``,
-        ``detections`` and ``score_cut`` at that cut, NaN without one, and ``epoch``, which is 1.
+        ``objective`` and ``completeness`` (0 where no cut reaches the floor), ``detections`` at
+        that cut, and, where there is one, its ``purity`` and ``score_cut``; ``epoch``, which is 1.
 
     Raises
     ------
@@ -114,14 +117,15 @@ def measure_localisation(config: Config, skies: Sequence[ValidationSky]) -> dict
     true = ranked.detections["is_true"].to_numpy(np.bool_)
     completeness, cut = completeness_at_purity(score, true, len(ranked.sources), floor)
     above = score >= cut
-    return {
+    figures = {
         OBJECTIVE: completeness,
         EPOCH: 1.0,
         "completeness": completeness,
-        "purity": float(true[above].mean()) if above.any() else float("nan"),
-        "score_cut": cut if above.any() else float("nan"),
-        "detections": float(above.sum()) if above.any() else float("nan"),
+        "detections": float(above.sum()),
     }
+    if above.any():
+        figures |= {"purity": float(true[above].mean()), "score_cut": cut}
+    return figures
 
 
 def purity_floor(config: Config) -> float:
@@ -182,7 +186,12 @@ def tune_localisation(config: Config, path: Path) -> Outcome:
 
     with ray_session():
         maps = keep_maps(context)
-        trial = partial(_trial, config_json=config.model_dump_json(), maps=str(maps.resolve()))
+        trial = partial(
+            _trial,
+            config_json=config.model_dump_json(),
+            maps=str(maps.resolve()),
+            folder=str((tuning_folder(config, tuning.name) / DONE).resolve()),
+        )
         return run_tuning(config, tuning, path, goal, made_of, study, trial)
 
 
@@ -239,6 +248,10 @@ def _table(folder: Path, name: str, sky: int) -> Path:
     return folder / f"{name}_{sky:07d}.parquet"
 
 
-def _trial(values: Mapping[str, Value], config_json: str, maps: str) -> None:
-    config = with_values(Config.model_validate_json(config_json), values, "trial")
-    report(measure_localisation(config, read_skies(Path(maps))))
+def _trial(values: Mapping[str, Value], config_json: str, maps: str, folder: str) -> None:
+    """Measure settings; what was measured before a kill is kept by its values."""
+    done = Path(folder) / f"{digest(dict(values))}.json"
+    if not storage.exists(done):
+        config = with_values(Config.model_validate_json(config_json), values, "trial")
+        write_json(done, measure_localisation(config, read_skies(Path(maps))))
+    report(read_json(done))

@@ -41,7 +41,15 @@ _READS: dict[Kind, str] = {
 _NOT_TRAINING = {
     "epochs": "is what the early stop shortens; set it in the configuration",
     **dict.fromkeys(
-        ("workers", "min_workers", "threads", "loader_workers", "use_gpu", "checkpoint_minutes"),
+        (
+            "workers",
+            "min_workers",
+            "threads",
+            "loader_workers",
+            "use_gpu",
+            "compile",
+            "checkpoint_minutes",
+        ),
         "says how a training is run, not what it learns",
     ),
     "stop_patience": "only ends a training, which the early stop does",
