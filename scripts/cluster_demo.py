@@ -3,9 +3,10 @@
     .venv/bin/python scripts/cluster_demo.py --config jobs/configs/demo.yaml [--set KEY=VALUE ...]
 
 What a laptop does to a remote cluster, on one machine: the job gets nothing but the upload of the
-working folder, a storage address and what the environment of its runtime says. The head listens on
-127.0.0.1 alone, demands a token that only this user can read, and is the only thing stopped at the
-end: other Ray clusters of the machine go on. Leaves with the job's verdict: 0 if it succeeded.
+working folder, a storage address and what the environment of its runtime says. The dashboard and
+the job API listen on 127.0.0.1, Ray's other ports on the machine's address; all demand a token that
+only this user can read. Only this head is stopped at the end: other Ray clusters of the machine go
+on. Leaves with the job's verdict: 0 if it succeeded.
 """
 
 from __future__ import annotations
@@ -45,9 +46,12 @@ class Head:
     environment: Mapping[str, str]
 
     def submit(
-        self, *entrypoint: str, env_vars: Mapping[str, str] | None = None, cpus: float = 0.1
+        self,
+        *entrypoint: str,
+        env_vars: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> list[str]:
-        """Return the command that submits an entry point with the repository as working folder.
+        """Return the command that submits an entry point with a working folder, the repository's.
 
         The driver waits for its workers nearly all the time: a tenth of a core leaves every whole
         one to them. One core for the driver on a machine of two would halve the work, and with
@@ -55,8 +59,9 @@ class Head:
         """
         runtime = json.dumps({"env_vars": dict(env_vars or {})})
         return [
-            *RAY, "job", "submit", "--address", self.dashboard, "--working-dir", str(ROOT),
-            "--runtime-env-json", runtime, "--entrypoint-num-cpus", str(cpus), "--", *entrypoint,
+            *RAY, "job", "submit", "--address", self.dashboard,
+            "--working-dir", str(folder or ROOT), "--runtime-env-json", runtime,
+            "--entrypoint-num-cpus", "0.1", "--", *entrypoint,
         ]  # fmt: skip
 
 
@@ -81,6 +86,8 @@ def client_environment(token: Path) -> dict[str, str]:
     """Return the environment of both sides; the home folder's token, if any, plays no part."""
     return {
         **{k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN")},
+        # A job says 'python', and means the one that the cluster has beside its 'ray'.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
     }

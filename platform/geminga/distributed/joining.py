@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from geminga.errors import InputError
 
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _WHERE = "RAY_ADDRESS"
+_CONNECT_S = 10.0
 
 
 def worker_environment() -> dict[str, str]:
@@ -50,6 +52,32 @@ def _given_to_the_job() -> Mapping[str, object]:
     return runtime if isinstance(runtime, dict) else {}
 
 
+def check_reachable(address: str) -> None:
+    """See that something listens at a cluster's address: Ray itself tries for minutes.
+
+    Raises
+    ------
+    InputError
+        If nothing does. What is no ``host:port``, such as ``auto``, is left to Ray.
+    """
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdigit():
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S):
+            pass
+    except (OSError, OverflowError) as error:
+        raise _nobody(address, str(error)) from error
+
+
+def _nobody(address: str, reason: str) -> InputError:
+    return InputError(
+        _WHERE,
+        f"no cluster can be joined at {address} ({reason})",
+        "name a running one, or unset RAY_ADDRESS to start Ray on this machine",
+    )
+
+
 def cluster_error(error: Exception, address: str) -> InputError | None:
     """Say in one line why a cluster cannot be joined; None for an error of another kind."""
     told = "\n".join(str(part) for part in _chain(error))
@@ -68,12 +96,7 @@ def cluster_error(error: Exception, address: str) -> InputError | None:
             "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the file with the cluster's token",
         )
     if any(isinstance(part, ConnectionError | ValueError) for part in _chain(error)):
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no answer"
-        return InputError(
-            _WHERE,
-            f"no cluster can be joined at {address} ({reason})",
-            "name a running one, or unset RAY_ADDRESS to start Ray on this machine",
-        )
+        return _nobody(address, (str(error).strip() or "no answer").splitlines()[0])
     return None
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import ray
 from ray.data import DataContext
 
-from geminga.distributed.joining import cluster_error, worker_environment
+from geminga.distributed.joining import check_reachable, cluster_error, worker_environment
 from geminga.errors import GemingaError
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ def ray_session(cores: int = 0) -> Iterator[None]:
         with _own_signals():
             _start_or_join(cores)
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # It would say of every run that its bars are off.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -64,6 +66,7 @@ def _start_or_join(cores: int) -> None:
     """Join the cluster of RAY_ADDRESS, or start Ray on this machine."""
     address = os.environ.get("RAY_ADDRESS")
     if address:
+        check_reachable(address)
         try:
             ray.init(
                 log_to_driver=True,
