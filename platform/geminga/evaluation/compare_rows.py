@@ -10,7 +10,7 @@ from geminga.evaluation.bootstrap import Estimate
 from geminga.evaluation.compare_draws import Draws, difference
 from geminga.evaluation.compare_record import RunRecord, TestSets
 from geminga.evaluation.summary import slug
-from geminga.evaluation.yardstick_results import PART_SLUGS
+from geminga.evaluation.yardstick_results import PART_SLUGS, PartFigures, SearchFigures
 
 MORE, LESS, NEITHER = 1, -1, 0
 
@@ -128,69 +128,72 @@ def compare_rows(records: Sequence[RunRecord], sets: TestSets) -> list[Row]:
 
 def _detection(record: RunRecord) -> Iterator[Figure]:
     search = record.search
-    if search is not None:
-        for part, figures in search.parts.items():
-            whole = part == next(iter(search.parts))
-            start = "" if whole else f"latitude/{PART_SLUGS.get(part, slug(part))}/"
-            for key, point in figures.at_purity.items():
-                if not whole and key != PURITY:
-                    continue
-                group = (
-                    "Completeness, whole sky" if whole else f"Completeness at {_two(PURITY)}, parts"
-                )
-                label = f"at purity {_two(key)}" if whole else part
-                metric = f"{start}completeness_at_purity_{_two(key)}"
-                own = Estimate(point.completeness.value, point.completeness.error)
-                yield Figure(group, label, metric, own, MORE, draw=f"completeness/{part}/{key}")
-                if point.completeness.ratio is not None:
-                    yield Figure(
-                        group, f"{label}, of the oracle's",
-                        f"{start}ratio_to_oracle_at_purity_{_two(key)}",
-                        point.completeness.ratio, MORE, draw=f"ratio/{part}/{key}",
-                    )  # fmt: skip
-        whole_sky = search.positions[0]
-        for name, words in (("median_deg", "median error (deg)"), ("radius68_deg", "68 % (deg)")):
-            yield Figure(
-                "Positions", words, f"position/{name}", getattr(whole_sky, name), LESS,
-                "{:.4f}", f"position/{name}",
-            )  # fmt: skip
-        claim = search.position_calibration
-        for name in ("inside_68", "inside_95"):
-            yield Figure(
-                "Positions", f"inside the claimed {name[-2:]} %", f"position/{name}",
-                getattr(claim, name), NEITHER, draw=f"position/{name}",
-            )  # fmt: skip
-        score = search.score_calibration
-        if score is not None:
-            yield Figure(
-                "Calibration", "expected calibration error", "calibration/expected_error",
-                score.expected_error, LESS, "{:.4f}", "calibration_error",
-            )  # fmt: skip
-            yield Figure(
-                "Calibration", "Brier score", "calibration/brier", score.brier, LESS, "{:.4f}",
-                "brier",
-            )  # fmt: skip
-        for name, other in list((record.yardstick.searches if record.yardstick else {}).items())[
-            1:
-        ]:
+    if search is not None and record.yardstick is not None:
+        for number, (part, figures) in enumerate(search.parts.items()):
+            yield from _completeness(part, figures, whole=number == 0)
+        yield from _positions(search)
+        for name, other in list(record.yardstick.searches.items())[1:]:
             point = next(iter(other.parts.values())).at_purity.get(PURITY)
             if point is not None:
-                own = Estimate(point.completeness.value, point.completeness.error)
                 yield Figure(
                     f"Other searches, completeness at purity {_two(PURITY)}", name,
-                    f"searches/{slug(name)}/completeness_at_purity_{_two(PURITY)}", own, MORE,
+                    f"searches/{slug(name)}/completeness_at_purity_{_two(PURITY)}",
+                    Estimate(point.completeness.value, point.completeness.error), MORE,
                 )  # fmt: skip
     for one in record.summary.searches[:1]:
         region = one.regions["all"]
-        cut = "The catalogue at its score cut (binomial errors)"
+        for name in ("completeness", "purity"):
+            value = Estimate(getattr(region, name), getattr(region, f"{name}_error"))
+            yield Figure(
+                "The catalogue at its score cut (binomial errors)", name, f"catalogue/{name}",
+                value, NEITHER,
+            )  # fmt: skip
+
+
+def _completeness(part: str, figures: PartFigures, whole: bool) -> Iterator[Figure]:
+    """Yield completeness at each purity, of a part of the sky at one, with the ratio to the oracle."""
+    group = "Completeness, whole sky" if whole else f"Completeness at purity {_two(PURITY)}, parts"
+    start = "" if whole else f"latitude/{PART_SLUGS.get(part, slug(part))}/"
+    for key, point in figures.at_purity.items():
+        if not whole and key != PURITY:
+            continue
+        label = f"at purity {_two(key)}" if whole else part
+        own = Estimate(point.completeness.value, point.completeness.error)
         yield Figure(
-            cut, "completeness", "catalogue/completeness",
-            Estimate(region.completeness, region.completeness_error), NEITHER,
+            group, label, f"{start}completeness_at_purity_{_two(key)}", own, MORE,
+            draw=f"completeness/{part}/{key}",
+        )  # fmt: skip
+        if point.completeness.ratio is not None:
+            yield Figure(
+                group, f"{label}, of the oracle's", f"{start}ratio_to_oracle_at_purity_{_two(key)}",
+                point.completeness.ratio, MORE, draw=f"ratio/{part}/{key}",
+            )  # fmt: skip
+
+
+def _positions(search: SearchFigures) -> Iterator[Figure]:
+    """Yield position errors, and the calibration of positions and scores."""
+    for name, words in (
+        ("median_deg", "median error (deg)"),
+        ("radius68_deg", "68 % lie within (deg)"),
+    ):
+        yield Figure(
+            "Positions", words, f"position/{name}", getattr(search.positions[0], name), LESS,
+            "{:.4f}", f"position/{name}",
+        )  # fmt: skip
+    for name in ("inside_68", "inside_95"):
+        yield Figure(
+            "Positions", f"share inside the claimed {name[-2:]} %", f"position/{name}",
+            getattr(search.position_calibration, name), NEITHER, draw=f"position/{name}",
+        )  # fmt: skip
+    score = search.score_calibration
+    if score is not None:
+        yield Figure(
+            "Calibration", "expected calibration error", "calibration/expected_error",
+            score.expected_error, LESS, "{:.4f}", "calibration_error",
         )  # fmt: skip
         yield Figure(
-            cut, "purity", "catalogue/purity",
-            Estimate(region.purity, region.purity_error), NEITHER,
-        )  # fmt: skip
+            "Calibration", "Brier score", "calibration/brier", score.brier, LESS, "{:.4f}", "brier"
+        )
 
 
 _CLASS_ROWS = (
@@ -249,22 +252,26 @@ def _row(
         "" if cell is not None else _reason(example, record)
         for cell, record in zip(cells, records, strict=True)
     )
-    measured = math.isfinite(max((c.estimate.error for c in cells if c), default=math.nan))
-    pairs = [
-        [_difference(records, cells, a, b) for b in range(len(cells))] for a in range(len(cells))
-    ]
+    number = range(len(cells))
+    # No difference has a meaning on other skies, or an error without errors of the figures.
+    measured = any(cell is not None and math.isfinite(cell.estimate.error) for cell in cells)
     given = sets.same_truth and measured and bool(example.better or example.draw)
     if example.of_classes and not example.draw.startswith("balanced_accuracy/"):
         # The mean over other classes is another figure; a pair that both have is the same one.
         given &= len({tuple(record.config.get("classes", ())) for record in records}) == 1
-    differences = tuple(
-        pairs[k][0][0] if given and pairs[k][0] is not None else None for k in range(1, len(cells))
-    )
+    pairs = [[_difference(records, cells, a, b) if given else None for b in number] for a in number]
+    firsts = [pairs[k][0] for k in number[1:]]
     return Row(
-        example.group, example.label, example.form, example.better, cells, reasons, differences,
-        all(pair is None or pair[1] for pair in (row[0] for row in pairs[1:])),
-        _best(example.better, pairs) if given else None,
-    )  # fmt: skip
+        example.group,
+        example.label,
+        example.form,
+        example.better,
+        cells,
+        reasons,
+        tuple(None if pair is None else pair[0] for pair in firsts),
+        all(pair is None or pair[1] for pair in firsts),
+        _best(example.better, pairs),
+    )
 
 
 _Difference = tuple[Estimate, bool] | None
