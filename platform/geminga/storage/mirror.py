@@ -153,11 +153,18 @@ class Mirror:
             names = [key[len(old) + 1 :] for key in self._listed(work)]
             others = [name for name in names if name != last]
 
+            copies: dict[str, _Object] = {}
+
             def copy(name: str) -> None:
-                self._copy(f"{old}/{name}", f"{new}/{name}", work / name)
+                made = self._copy(f"{old}/{name}", f"{new}/{name}", work / name)
+                if made is not None:
+                    copies[name] = made
 
             self._all(copy, others)
             copy(last)
+            # What this machine has of the folder now counts as what it was copied to.
+            for name, made in copies.items():
+                os.utime(work / name, ns=(made.stamp_ns, made.stamp_ns))
             if final.exists():
                 shutil.rmtree(final)
             work.mkdir(parents=True, exist_ok=True)
@@ -226,8 +233,8 @@ class Mirror:
         )
         self._mark(source, key)
 
-    def _copy(self, key: str, other: str, local: Path) -> None:
-        """Copy an object; the mirror's file of the first then counts as the second's."""
+    def _copy(self, key: str, other: str, local: Path) -> _Object | None:
+        """Copy an object; return the second one if the mirror has the first."""
         before = self._head(key)
         if before is None:
             raise OSError(f"{key} vanished")
@@ -241,10 +248,10 @@ class Mirror:
             )
         else:
             self.filesystem.copy_file(key, other)
-        if _is(local, before):
-            self._mark(local, other)
-        elif local.is_file():
-            local.unlink()
+        made = self._head(other)
+        if made is None or made.size != before.size:
+            raise OSError(f"{other} did not arrive whole")
+        return made if _is(local, before) else None
 
     def _mark(self, local: Path, key: str) -> None:
         """Mark a local file as the object's; an object that is not whole does not stay."""
