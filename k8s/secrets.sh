@@ -4,7 +4,7 @@
 set -euo pipefail
 namespace=${1:-geminga}
 
-draw() { openssl rand -hex 24; }
+draw() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
 make() { # NAME KEY=VALUE...: values go through a pipe, where no list of processes shows them
   local name=$1 pair

@@ -15,7 +15,12 @@ ray job submit --address "$RAY_HEAD" --submission-id "$JOB_NAME" -- bash -c '
     echo "no event files in /data/events: nothing to do"
     exit 0
   fi
-  python /app/jobs/ingest.py --config "$1" --events "${files[@]}" --out /data/counts
-  python /app/jobs/detect.py --counts /data/counts/*.fits --exposure builtin --out /data/catalogue
+  maps=/data/ingested/counts catalogue=/data/catalogue/catalog.fits
+  python /app/jobs/ingest.py --config "$1" --events "${files[@]}" --out /data/ingested
+  if [[ $catalogue -nt $maps/provenance.json ]]; then
+    echo "no new event files: $catalogue stays"
+    exit 0
+  fi
+  python /app/jobs/detect.py --counts "$maps"/*.fits --exposure builtin --out /data/catalogue
 ' update "$CONFIG" &
 wait $!

