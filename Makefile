@@ -23,6 +23,11 @@ help: ## show this list
 demo: $(STAMP) ## install, then simulate, train, find, classify and report at demo scale
 	$(BIN)/python jobs/pipeline.py --config $(CONFIG)
 
+# Beside other Ray clusters of the machine: only the head it starts is stopped.
+.PHONY: cluster-demo
+cluster-demo: $(STAMP) ## start a Ray head with a token, submit the demo to it, follow it, stop it
+	$(BIN)/python scripts/cluster_demo.py --config $(CONFIG)
+
 .PHONY: real
 real: $(STAMP) ## the same chain on real photons above 50 GeV (needs the LAT files)
 	$(BIN)/python jobs/pipeline.py --config jobs/configs/real_2fhl.yaml

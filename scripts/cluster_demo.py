@@ -157,18 +157,24 @@ def _wait_for_jobs(head: Head) -> None:
 
 
 def members(head: Head) -> list[int]:
-    """Return the processes of a head: its group, and all that name its folder."""
+    """Return the processes of a head: its group, all that name its folder, and their children."""
     listing = subprocess.run(
-        ["ps", "-A", "-ww", "-o", "pid=,pgid=,stat=,args="],
+        ["ps", "-A", "-ww", "-o", "pid=,ppid=,pgid=,stat=,args="],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    found = []
+    found: set[int] = set()
+    parents: dict[int, int] = {}
     for line in listing.splitlines():
-        pid, group, state, command = line.split(maxsplit=3)
-        ours = int(group) == head.process.pid or str(head.folder) in command
-        if ours and not state.startswith("Z") and int(pid) != os.getpid():
-            found.append(int(pid))
-    return found
+        pid, parent, group, state, command = line.split(maxsplit=4)
+        if state.startswith("Z") or int(pid) == os.getpid():
+            continue
+        parents[int(pid)] = int(parent)
+        if int(group) == head.process.pid or str(head.folder) in command:
+            found.add(int(pid))
+    # Workers may have groups and names of their own.
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found)
 
 
 def stop(head: Head) -> None:

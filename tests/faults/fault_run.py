@@ -1,0 +1,173 @@
+"""Runs that are broken on purpose: how they are started, watched, and compared with a quiet one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from cluster_demo import ROOT, Head, members
+from job_run import PATIENCE_S, settings
+
+MORE = (
+    "sets.train=3", "sets.validation=1", "sets.test=2", "miun_training.epochs=1",
+    "localisation.detector=miun", "evaluation.kmeans=false",
+)  # fmt: skip
+"""Six skies; searches that need no likelihood: seconds each, and pieces enough to be caught in."""
+COMPARED = ("skies", "patches", "observe", "search")
+GIVEN = ("response", "miun", "observe_training", "search_training", "ranker")
+"""Stages of the quiet run that a broken one starts with: nothing in them is broken here."""
+
+
+def arguments(out: Path) -> list[str]:
+    """Return the arguments of the run whose folder is `out`/tiny."""
+    return settings(out, *MORE)
+
+
+def prepare(quiet: Path, out: Path) -> Path:
+    """Give a new output folder the stages that are not made in a broken run."""
+    for stage in GIVEN:
+        shutil.copytree(quiet / stage, out / "tiny" / stage)
+    return out / "tiny"
+
+
+def drive(
+    verb: str, out: Path, environment: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """Start the command line in a process group of its own."""
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-m", "geminga", verb, *arguments(out)],
+            cwd=ROOT, env={**environment, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True,
+        )  # fmt: skip
+
+
+def finish(verb: str, out: Path, environment: Mapping[str, str], log: Path) -> str:
+    """Run the command line to its good end; return what it said."""
+    process = drive(verb, out, environment, log)
+    code = process.wait(PATIENCE_S)
+    said = log.read_text(encoding="utf-8")
+    assert code == 0, said[-3000:]
+    return said
+
+
+def on(head: Head) -> dict[str, str]:
+    """Return the environment of a driver that joins a head."""
+    return {**head.environment, "RAY_ADDRESS": head.gcs}
+
+
+def pieces(root: Path, stage: str, pattern: str) -> list[Path]:
+    """Return the finished pieces of a stage that is being made."""
+    return list(root.glob(f".{stage}.*.partial/{pattern}"))
+
+
+def kill_group(process: subprocess.Popen[Any]) -> None:
+    """Kill a driver, and what it started, without warning."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def busy_workers(pids: list[int]) -> list[int]:
+    """Return those of some processes that are at a piece of work: Ray names them after it."""
+    listing = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "-p", ",".join(map(str, pids))],
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    found = []
+    for line in listing.splitlines():
+        pid, command = line.split(maxsplit=1)
+        if re.match(r"ray::.*MapBatches\(", command):
+            found.append(int(pid))
+    return found
+
+
+def kill_a_worker(head: Head) -> int:
+    """Kill a process that is at a piece of work; return how many were killed, 0 or 1."""
+    for pid in busy_workers(members(head)):
+        os.kill(pid, signal.SIGKILL)
+        return 1
+    return 0
+
+
+def digests(root: Path) -> dict[str, str]:
+    """Return a digest of every file whose bytes must not depend on what happened."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for stage in COMPARED
+        for path in sorted((root / stage).rglob("*"))
+        if path.is_file() and path.name != "stage.json"
+    }
+
+
+def assert_like(quiet: Path, root: Path) -> None:
+    """See that a run has the bytes of the quiet one, and left nothing lying about."""
+    expected = digests(quiet)
+    assert len(expected) > 30
+    assert digests(root) == expected
+    assert not [p for p in root.rglob("*") if p.name.endswith((".partial", ".tmp", ".old"))]
+
+
+def _read(path: Path) -> None:
+    if path.suffix == ".parquet":
+        pq.read_table(path)
+    elif path.suffix == ".json":
+        json.loads(path.read_text(encoding="utf-8"))
+    elif path.suffix == ".npz":
+        with zipfile.ZipFile(path) as content:
+            assert content.testzip() is None, path
+
+
+@contextmanager
+def watched(root: Path) -> Iterator[None]:
+    """Read every file with a final name as soon as it is there; each must be whole.
+
+    Raises
+    ------
+    AssertionError
+        At the end of the block, with the files that were not.
+    """
+    seen: set[int] = set()
+    torn: list[str] = []
+    done = threading.Event()
+
+    def look() -> None:
+        for path in root.rglob("*"):
+            if any(part.endswith((".tmp", ".old")) for part in path.parts):
+                continue
+            try:
+                inode = path.stat().st_ino
+                if inode not in seen and path.is_file():
+                    _read(path)
+                    seen.add(inode)
+            except FileNotFoundError:
+                continue  # its folder got its final name, or made room, between two steps
+            except Exception as error:
+                torn.append(f"{path}: {error!r}")
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            look()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+    look()
+    assert seen
+    assert not torn
