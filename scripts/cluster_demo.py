@@ -6,7 +6,7 @@ What a laptop does to a remote cluster, on one machine: the job gets nothing but
 working folder, a storage address and what the environment of its runtime says. The dashboard and
 the job API listen on 127.0.0.1, Ray's other ports on the machine's address; all demand a token that
 only this user can read. Only this head is stopped at the end: other Ray clusters of the machine go
-on. Leaves with the job's verdict: 0 if it succeeded.
+on. Leaves with the exit code of the job: 0 if it succeeded, 2 for a setting that cannot be used.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
@@ -139,21 +140,28 @@ def start_head(folder: Path, environment: Mapping[str, str], cpus: int) -> Head:
 
 def _wait_for_jobs(head: Head) -> None:
     """Wait until the job API answers: the agent that runs jobs is up last."""
-    token = Path(head.environment["RAY_AUTH_TOKEN_PATH"]).read_text(encoding="utf-8")
-    request = urllib.request.Request(
-        f"{head.dashboard}/api/jobs/", headers={"Authorization": f"Bearer {token}"}
-    )
     end = time.monotonic() + START_S
     while time.monotonic() < end:
         if head.process.poll() is not None:
             break
         try:
-            with urllib.request.urlopen(request, timeout=5):
-                return
+            jobs(head)
+            return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     tail = (head.folder / "head.log").read_text(encoding="utf-8", errors="replace")[-2000:]
     raise RuntimeError(f"the head did not start:\n{tail}")
+
+
+def jobs(head: Head) -> list[dict[str, Any]]:
+    """Return what the job API of a head says of every job."""
+    token = Path(head.environment["RAY_AUTH_TOKEN_PATH"]).read_text(encoding="utf-8")
+    request = urllib.request.Request(
+        f"{head.dashboard}/api/jobs/", headers={"Authorization": f"Bearer {token}"}
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        told: list[dict[str, Any]] = json.load(answer)
+    return told
 
 
 def members(head: Head) -> list[int]:
@@ -217,7 +225,10 @@ def main() -> int:
             *(word for setting in settings for word in ("--set", setting)),
             env_vars=handed_on,
         )  # fmt: skip
-        return subprocess.run(command, cwd=ROOT, env=dict(head.environment), check=False).returncode
+        submitted = subprocess.run(command, cwd=ROOT, env=dict(head.environment), check=False)
+        # Ray's command leaves with 1 for a job that failed, however it did.
+        codes = [job["driver_exit_code"] for job in jobs(head) if job["driver_exit_code"]]
+    return int(codes[0]) if codes else submitted.returncode
 
 
 if __name__ == "__main__":
