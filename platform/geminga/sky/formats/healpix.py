@@ -17,8 +17,8 @@ from geminga.seeds import Stage, generator
 from geminga.sky.formats.event_bits import entries_of
 from geminga.sky.formats.fits_input import galactic_from_equatorial
 from geminga.sky.formats.healpix_file import FINEST_ORDER, EnergyBin, read_bins
+from geminga.sky.photons import MOST_PHOTONS, Photons, check_number, photon_keys, photons_from_keys
 from geminga.sky.photons import NSIDE as PHOTON_NSIDE
-from geminga.sky.photons import Photons, check_number, photon_keys, photons_from_keys
 from geminga.sky.pixel_counts import MapPart, PixelCounts
 
 _LOG = logging.getLogger(__name__)
@@ -111,7 +111,10 @@ def counts_of_bins(
 ) -> PixelCounts:
     """Return the photons of the energy bins of each channel, left in the pixels of their maps.
 
-    Errors as `photons_of_bins`.
+    Raises
+    ------
+    InputError
+        If more pixels hold counts than `geminga.sky.photons.MOST_PHOTONS`.
     """
     names = ", ".join(path.name for path in files)
     parts = []
@@ -121,7 +124,14 @@ def counts_of_bins(
             parts.append(MapPart(index, part.nside, part.galactic, part.pixels, part.counts))
     origin = _origin(names, config) | {"places": "spread evenly over their pixels"}
     counts = PixelCounts(tuple(parts), origin)
-    check_number(len(counts), names)
+    # Pixels take memory, however many photons each holds.
+    filled = sum(len(part.pixels) for part in parts)
+    if filled > MOST_PHOTONS:
+        raise InputError(
+            names,
+            f"{filled:,} pixels with counts",
+            f"at most {MOST_PHOTONS:,} are taken: make maps with a smaller nside",
+        )
     _LOG.info("%d photons read from %d counts map(s)", len(counts), len(files))
     return counts
 
