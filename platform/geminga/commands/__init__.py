@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from geminga.commands import compare, ingest, products, tuning
+from geminga.commands import compare, ingest, products, registry, tuning
 
-GROUPS = (products, compare, tuning, ingest)
+GROUPS = (products, compare, tuning, ingest, registry)
 """Modules with a ``register(app)``; what a verb needs is imported when it is called."""
 
 

@@ -33,6 +33,7 @@ from geminga.pipeline.classify import probability_file
 from geminga.pipeline.evidence import is_measured
 from geminga.pipeline.examples import example_patches
 from geminga.pipeline.galleries import run_galleries
+from geminga.pipeline.logged import binned_metrics
 from geminga.pipeline.measured import (
     leading_draws,
     measure_by_interstellar,
@@ -114,6 +115,7 @@ def _measure(context: Context, folder: Path) -> str:
     for name, figure in run_galleries(context, lists).items():
         save(folder, name, figure)
     context.tracker.metrics(result.metrics())
+    context.tracker.bins(binned_metrics(result))
     for name in (RESULT, TABLE):
         context.tracker.artifact(folder / name)
     by_model = measure_by_interstellar(context, lists)

@@ -18,6 +18,7 @@ from geminga.files import read_parquet, write_json
 from geminga.networks.build import build_evidence_net
 from geminga.networks.evidence_net import EvidenceNet
 from geminga.pipeline.evidence import EVIDENCE_TRAINING, Labelled, read_evidence
+from geminga.pipeline.logged import log_network
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import primary_search, score_cuts, training_candidates
 from geminga.pipeline.simulate import sky_ids
@@ -27,6 +28,8 @@ _LOG = logging.getLogger(__name__)
 
 CLASS_MODEL = "class_model"
 """Name of the stage."""
+REGISTERED_AS = "classifier"
+"""Name of its model in MLflow."""
 
 
 def run_class_model(context: Context, folder: Path) -> Mapping[str, Any]:
@@ -67,7 +70,7 @@ def run_class_model(context: Context, folder: Path) -> Mapping[str, Any]:
     write_json(folder / "history.json", histories[0])
     write_json(folder / "histories.json", histories)
     context.tracker.curve(histories[0])
-    context.tracker.artifact(folder / "model", CLASS_MODEL)
+    log_network(context, REGISTERED_AS, folder / "model")
     return {
         "candidates to train on": len(train),
         "measured again off centre": int(train.repeated.sum()),

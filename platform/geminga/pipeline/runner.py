@@ -26,6 +26,7 @@ from geminga.errors import InputError
 from geminga.files import read_json, remove_temporaries, write_json
 from geminga.pipeline.taking import take_run
 from geminga.tracking import Tracker
+from geminga.tracking.datasets import file_datasets
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +151,7 @@ def run_stages(
             logger.info("[%d/%d] %s ...", number, len(names), name)
             start = time.monotonic()
             with tracker.stage(name):
+                tracker.datasets(file_datasets(by_name[name].input_files(config), digests))
                 summary = _run_one(by_name[name], context, keys[name])
             seconds = time.monotonic() - start
             logger.info("[%d/%d] %s: done in %.1f s", number, len(names), name, seconds)

@@ -13,7 +13,9 @@ from geminga.pipeline import (
     class_model,
     classify,
     evidence,
+    logged,
     ranking,
+    register,
     report,
     search,
     simulate,
@@ -33,7 +35,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "skies",
-        simulate.run_skies,
+        logged.run_skies,
         reads=("response",),
         settings=(*_SKY_SETTINGS, "sets"),
         input_files=simulate.population_files,
@@ -139,6 +141,13 @@ STAGES: tuple[Stage, ...] = (
         input_files=assess.reference_files,
     ),
     Stage("report", report.run_report, reads=("response", "evaluate"), settings=("name",)),
+    Stage(
+        register.REGISTER,
+        register.run_register,
+        reads=("skies", "miun", "ranker", class_model.CLASS_MODEL, "evaluate", "report"),
+        settings=("name", "run.tracking_uri", "run.experiment"),
+        wanted=register.is_wanted,
+    ),
 )
 
 
@@ -157,6 +166,7 @@ def run_pipeline(config: Config, until: str | None = None) -> Context:
     InputError
         If an input or the output folder cannot be used.
     """
+    register.check(config)
     if until == class_model.CLASS_MODEL and not evidence.is_measured(config):
         until = "classifier"
     try:

@@ -21,6 +21,7 @@ from geminga.files import write_json
 from geminga.networks.build import build_classifier, build_miun, build_ranker
 from geminga.networks.checkpoint import FEATURES, save_checkpoint
 from geminga.networks.losses import Kind
+from geminga.pipeline.logged import log_network
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import primary_search, score_cuts
 from geminga.pipeline.simulate import sky_ids
@@ -77,6 +78,9 @@ def train_and_save(
     save_checkpoint(folder / "model", model, kind, config, {**extra, **figures})
     write_json(folder / "history.json", state.history)
     context.tracker.curve(state.history)
-    context.tracker.artifact(folder / "model", kind)
+    if kind == "classifier":  # the baseline, which nothing else uses
+        context.tracker.artifact(folder / "model", kind)
+    else:
+        log_network(context, kind, folder / "model")
     parameters = sum(p.numel() for p in model.parameters())
     return {"parameters": parameters, "epochs": len(state.history), **figures}

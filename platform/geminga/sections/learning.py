@@ -221,6 +221,9 @@ class RunConfig(Section):
     workers: Count = Field(0, description="Ray Data workers; 0 takes every core")
     tracking_uri: str | None = Field(None, description="MLflow server; else a store in the output")
     experiment: str = "geminga"
+    register_models: bool = Field(
+        False, description="make the models of a finished run candidates in MLflow's registry"
+    )
 
     def folder(self) -> Path:
         """Return the folder below which every run has its own: the storage, or its mirror.

@@ -5,10 +5,11 @@ The store is a local SQLite database in the output folder unless the configurati
 
 from __future__ import annotations
 
+from geminga.tracking.opening import NOTE, handle_of, reach, write_note
 from geminga.tracking.operations import METRICS_AT_ONCE
 from geminga.tracking.reading import read_run_json
 from geminga.tracking.store import checked_uri, tracking_uri
-from geminga.tracking.tracker import MAX_PARAM_LENGTH, NOTE, STEP, Child, Tracker, reach
+from geminga.tracking.tracker import MAX_PARAM_LENGTH, STEP, Child, Tracker
 
 __all__ = [
     "MAX_PARAM_LENGTH",
@@ -18,7 +19,9 @@ __all__ = [
     "Child",
     "Tracker",
     "checked_uri",
+    "handle_of",
     "reach",
     "read_run_json",
     "tracking_uri",
+    "write_note",
 ]

@@ -36,6 +36,8 @@ class Journal:
     ----------
     away : bool
         Whether the store did not answer the last time it was asked.
+    sent : int
+        Records sent that were kept before.
     """
 
     def __init__(self, session: Session, root: Path) -> None:
@@ -43,6 +45,7 @@ class Journal:
         digest = hashlib.sha256(f"{session.uri} {session.experiment}".encode()).hexdigest()[:8]
         self.folder = root / "tracking" / digest
         self.away = False
+        self.sent = 0
         self._lock = threading.RLock()
         if storage.exists(self.folder / IDS_FILE):
             session.ids.update(read_json(storage.here(self.folder / IDS_FILE)))
@@ -71,22 +74,22 @@ class Journal:
             )
         self.away = True
 
-    def flush(self) -> int:
-        """Send what waits, as far as the store takes it; return how many records were sent."""
-        sent = 0
+    def flush(self) -> None:
+        """Send what waits, as far as the store takes it."""
         with self._lock:
             names = self._names()
             for name in names:
                 record = self._read(name)
                 if not self._deliver(record.model_copy(update={"again": True})):
-                    return sent
+                    return
                 storage.remove(self.folder / name)
                 storage.remove(self.folder / _FILES / name[:6])
-                sent += 1
+                self.sent += 1
             if names:
-                logger.info("MLflow at %s was sent %d records kept before", self.session.uri, sent)
+                logger.info(
+                    "MLflow at %s was sent %d records kept before", self.session.uri, len(names)
+                )
             self.away = False
-        return sent
 
     def holds(self, handle: str) -> bool:
         """Return whether the start of a run is among what waits."""

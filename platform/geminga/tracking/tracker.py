@@ -16,11 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from geminga import storage
 from geminga.config import Config
-from geminga.errors import InputError
-from geminga.files import read_json, write_json
 from geminga.tracking.journal import Journal
+from geminga.tracking.opening import handle_of, reach, write_note
 from geminga.tracking.operations import (
     EndRun,
     LogArtifacts,
@@ -33,17 +31,13 @@ from geminga.tracking.operations import (
 )
 from geminga.tracking.revision import code_tags
 from geminga.tracking.store import (
-    KEY,
     StoreAwayError,
     StoreRefusedError,
     asking,
-    session_of,
 )
 from geminga.tracking.system import system_metrics
 
 MAX_PARAM_LENGTH = 500
-NOTE = "tracking.json"
-"""File in a run's folder that says which MLflow run it is."""
 STEP = "epoch"
 """Metric of a child run that counts its steps."""
 
@@ -94,7 +88,7 @@ class Tracker:
             If the store cannot be used, refuses the log-in, or the experiment was deleted in it.
         """
         journal = reach(config, root)
-        tracker = cls(journal, _handle_of(config, root, journal))
+        tracker = cls(journal, handle_of(config, root, journal))
         begun = tracker.parent_id is not None or journal.holds(tracker._handle)
         start = StartRun(handle=tracker._handle, name=config.name, start_ms=_now(), again=begun)
         journal.send(start)
@@ -107,7 +101,7 @@ class Tracker:
             )
             journal.send(params)
             tracker._tree(tree, "config.json", tracker._handle)
-        tracker._note(config, root)
+        write_note(config, root, journal, tracker._handle)
         status = "FAILED"
         try:
             with system_metrics(tracker._system):
@@ -203,7 +197,7 @@ class Tracker:
         current one.
         """
         rows = [dict(row) for row in datasets]
-        for run in dict.fromkeys((self._handle, self._current[-1])):
+        for run in dict.fromkeys((self._handle, self._current[-1])) if rows else ():
             self._journal.send(LogDatasets(run=run, datasets=rows))
 
     def model(self, name: str, folder: Path, tags: Mapping[str, str]) -> None:
@@ -282,20 +276,9 @@ class Tracker:
         if self._journal.away:
             self._journal.flush()
 
-    def _note(self, config: Config, root: Path) -> None:
-        note = {
-            "run_id": self.parent_id,
-            "handle": self._handle,
-            "config_hash": config.hash(),
-            "uri": self.uri,
-        }
-        path = root / NOTE
-        if not storage.exists(path) or read_json(storage.here(path)) != note:
-            write_json(path, note)
-
     def _close(self, config: Config, root: Path) -> None:
         self._retry()
-        self._note(config, root)
+        write_note(config, root, self._journal, self._handle)
         self._journal.say_what_waits()
 
 
@@ -328,60 +311,6 @@ class Child:
     def end(self, failed: bool) -> None:
         """Say that nothing more comes."""
         self._tracker._end(self._handle, "FAILED" if failed else "FINISHED")
-
-
-def reach(config: Config, root: Path) -> Journal:
-    """Return the journal of a run, what waited in it sent if the store answers.
-
-    Raises
-    ------
-    InputError
-        If the store cannot be used, refuses the log-in, or the experiment was deleted in it.
-    """
-    session = session_of(config)
-    journal = Journal(session, root)
-    remedy = "name a server that answers, or none for a store in the output folder"
-    try:
-        with asking(session.uri):
-            _ = session.experiment_id
-    except StoreAwayError as error:
-        if session.uri.startswith("sqlite"):
-            problem = f"the MLflow store {session.uri} cannot be used ({error})"
-            raise InputError(KEY, problem, remedy) from error
-        journal.leave(str(error))
-    except StoreRefusedError as error:
-        problem = f"the MLflow store {session.uri} cannot be used ({error})"
-        raise InputError(KEY, problem, remedy) from error
-    else:
-        journal.flush()
-    return journal
-
-
-def _handle_of(config: Config, root: Path, journal: Journal) -> str:
-    """Return the name of this folder's run of these settings in this store, or a new one."""
-    path = root / NOTE
-    note = read_json(storage.here(path)) if storage.exists(path) else {}
-    same = (note.get("config_hash"), note.get("uri")) == (config.hash(), journal.session.uri)
-    if not same:
-        return f"{config.name}-{uuid.uuid4().hex}"
-    handle = note.get("handle")
-    if handle is None:
-        # A folder of before runs had names of our own.
-        handle = f"{config.name}-{note['run_id']}"
-        journal.session.ids[handle] = note["run_id"]
-    known = journal.session.ids.get(handle)
-    if known is not None and not journal.away and not _is_there(journal, known):
-        return f"{config.name}-{uuid.uuid4().hex}"
-    return str(handle)
-
-
-def _is_there(journal: Journal, run_id: str) -> bool:
-    session = journal.session
-    with asking(session.uri):
-        found = session.client.search_runs(
-            [session.experiment_id], f"attributes.run_id = '{run_id}'", max_results=1
-        )
-    return bool(found)
 
 
 def _now() -> int:

@@ -1,0 +1,165 @@
+"""Registered models in an MLflow store: versions by alias, what they are made of, their files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+
+from geminga.errors import InputError
+from geminga.tracking.models import DATA, DIGEST, folder_digest
+from geminga.tracking.reading import OPTION
+from geminga.tracking.store import StoreAwayError, StoreRefusedError, asking, checked_uri, quiet
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model.
+
+    Attributes
+    ----------
+    name : str
+    number : str
+    run_id : str
+        The run it came of.
+    digest : str
+        `folder_digest` of its files, as the registry has it.
+    """
+
+    name: str
+    number: str
+    run_id: str
+    digest: str
+
+    @property
+    def text(self) -> str:
+        """Name and number for people."""
+        return f"{self.name} version {self.number}"
+
+
+class Registry:
+    """The registry of a store.
+
+    Parameters
+    ----------
+    uri : str, optional
+        Address of the store; MLFLOW_TRACKING_URI if not given.
+
+    Raises
+    ------
+    InputError
+        If none is given, or it is no address.
+    """
+
+    def __init__(self, uri: str | None) -> None:
+        uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if not uri:
+            raise InputError(
+                OPTION, "is not given", "name the MLflow store, or set MLFLOW_TRACKING_URI"
+            )
+        self.uri = checked_uri(uri, OPTION)
+        quiet()
+        self._client = mlflow.MlflowClient(self.uri, self.uri)
+
+    def by_alias(self, name: str, alias: str) -> Version | None:
+        """Return the version of a model that has an alias; None if none has.
+
+        Raises
+        ------
+        InputError
+            If the store cannot be asked.
+        """
+        try:
+            with self._asking():
+                return _version(self._client.get_model_version_by_alias(name, alias))
+        except StoreRefusedError:
+            return None
+
+    def of_run(self, name: str, run_id: str) -> Version | None:
+        """Return the newest version of a model that came of a run; None if there is none.
+
+        Raises
+        ------
+        InputError
+            If the store cannot be asked.
+        """
+        with self._asking():
+            found = self._client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+        newest = max(found, key=lambda one: int(one.version), default=None)
+        return None if newest is None else _version(newest)
+
+    def numbered(self, name: str, number: str) -> Version | None:
+        """Return a version of a model; None if it does not exist.
+
+        Raises
+        ------
+        InputError
+            If the store cannot be asked.
+        """
+        try:
+            with self._asking():
+                return _version(self._client.get_model_version(name, number))
+        except StoreRefusedError:
+            return None
+
+    def set_alias(self, version: Version, alias: str, tags: dict[str, str]) -> None:
+        """Give a version an alias, which another loses, and tags.
+
+        Raises
+        ------
+        InputError
+            If the store cannot be asked, or does not allow it.
+        """
+        with self._asking():
+            for key, value in tags.items():
+                self._client.set_model_version_tag(version.name, version.number, key, value)
+            self._client.set_registered_model_alias(version.name, alias, version.number)
+
+    @contextmanager
+    def files(self, version: Version) -> Iterator[Path]:
+        """Give a folder with the files of a version, found to be those that were registered.
+
+        Raises
+        ------
+        InputError
+            If they cannot be had, or are others.
+        """
+        with tempfile.TemporaryDirectory() as temporary:
+            try:
+                with self._asking():
+                    source = f"models:/{version.name}/{version.number}"
+                    mlflow.artifacts.download_artifacts(
+                        source, dst_path=temporary, tracking_uri=self.uri, registry_uri=self.uri
+                    )
+            except StoreRefusedError as error:
+                problem = f"{version.text} cannot be had ({error})"
+                raise InputError(self.uri, problem, "register it again") from error
+            folder = Path(temporary) / DATA
+            if folder_digest(folder) != version.digest:
+                raise InputError(
+                    version.text,
+                    "its files are not those that were registered (another SHA-256)",
+                    "find out who changed the artifact store, then register it again",
+                )
+            named = folder.rename(folder.with_name(f"{version.name}-{version.number}"))
+            yield named
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            with asking(self.uri, OPTION):
+                yield
+        except StoreAwayError as error:
+            raise InputError(
+                OPTION, f"the MLflow store {self.uri} does not answer ({error})", "start it"
+            ) from error
+
+
+def _version(one: ModelVersion) -> Version:
+    return Version(str(one.name), str(one.version), str(one.run_id), str(one.tags.get(DIGEST, "")))
