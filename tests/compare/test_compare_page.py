@@ -110,6 +110,6 @@ def test_the_table_marks_the_best_and_gives_reasons() -> None:
     assert lines[:2] == ["A  first", "B  second"]
     (line,) = [line for line in lines if line.startswith("  at purity 0.90  ")]
     assert re.search(r"0\.\d{3} ± 0\.\d{3}  +0\.\d{3} ± 0\.\d{3} \*  +\+0\.\d{3} ± 0\.\d{3}$", line)
-    assert "- B, Classes: no classifier was measured" in lines
+    assert "- Classes: B: no classifier was measured" in lines
     assert text.count("no classifier was measured") == 1, "once for all rows of a heading"
     assert lines[-1] == "none", "of the settings that can change a figure"

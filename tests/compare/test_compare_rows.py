@@ -127,8 +127,8 @@ def test_mlflow_gets_few_sortable_names() -> None:
         "completeness_at_purity_0.80", "completeness_at_purity_0.90",
         "completeness_at_purity_0.90_error", "completeness_at_purity_0.95",
         "ratio_to_oracle_at_purity_0.90", "latitude/b20_90/completeness_at_purity_0.90",
-        "position/median_deg", "calibration/expected_error", "classes/macro_f1", "classes/ece_error",
-        "classes/balanced_accuracy/BLL_against_FSRQ", "loss/miun_valid_loss", "seconds/total",
+        "position/median_deg", "calibration/ece", "classes/macro_f1", "classes/ece_error",
+        "classes/balanced_accuracy/BLL_against_FSRQ_S1_5e-10", "loss/miun_valid_loss", "seconds/total",
         "searches/oracle/completeness_at_purity_0.90", "catalogue/purity",
     ):  # fmt: skip
         assert name in names

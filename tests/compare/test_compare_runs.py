@@ -49,7 +49,7 @@ def test_the_command_line_compares_two_folders(runs: tuple[Path, Path], tmp_path
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert f"test skies: the same {SKIES} skies with the same photons" in done.stdout
-    assert "- B, Classes: no classifier was measured" in done.stdout
+    assert "- Classes: B: no classifier was measured" in done.stdout
     assert "miun.width  -  8" in done.stdout
     assert done.stdout.splitlines()[-1] == f"page: {out / 'compare.html'}"
     assert (out / "compare.txt").read_text("utf-8") in done.stdout

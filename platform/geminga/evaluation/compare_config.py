@@ -95,7 +95,12 @@ def cautions(records: Sequence[RunRecord]) -> list[str]:
     if differ("seed"):
         found.append("The seeds differ: part of every difference is the luck of the training.")
     for network in dict.fromkeys(name for record in records for name in record.histories):
-        if differ(f"{_training(network)}.loss"):
+        losses = {
+            record.config.get(_training(network), {}).get("loss")
+            for record in records
+            if network in record.histories
+        }
+        if len(losses) > 1:
             found.append(
                 f"The losses of {network} are of different kinds ({_training(network)}.loss): "
                 "their values do not compare."

@@ -129,7 +129,8 @@ def score_figure(searches: Yardstick) -> Figure:
         )  # fmt: skip
         drawn += [cut, middle]
     scores = np.concatenate(drawn) if drawn else np.zeros(0)
-    if len(scores) and scores.min() > 0 and scores.max() > 30.0 * scores.min():
+    # Probabilities have a scale of their own; a test statistic spans decades.
+    if len(scores) and scores.min() > 0 and scores.max() > max(1.0, 30.0 * scores.min()):
         axes.set_xscale("log")
     for level in (0.8, 0.9, 0.95):
         axes.axhline(level, color=GREY, linewidth=0.6, linestyle=":")

@@ -16,7 +16,7 @@ from geminga.evaluation.compare_config import cautions, settings_table
 from geminga.evaluation.compare_figures import CAPTIONS, comparison_figures, confusion_figures
 from geminga.evaluation.compare_record import RunRecord, TestSets
 from geminga.evaluation.compare_rows import Row
-from geminga.evaluation.compare_text import cell_texts, difference_texts, significance
+from geminga.evaluation.compare_text import cell_texts, difference_texts, lacks, significance
 from geminga.evaluation.style import COLOURS, DPI
 from geminga.files import atomic
 
@@ -92,7 +92,7 @@ def _groups(rows: Sequence[Row], labels: Sequence[str]) -> list[dict[str, Any]]:
     """Return the rows by heading; what is lacking from a whole group is said once, below it."""
     groups: dict[str, dict[str, Any]] = {}
     for row in rows:
-        group = groups.setdefault(row.group, {"title": row.group, "rows": [], "reasons": {}})
+        group = groups.setdefault(row.group, {"title": row.group, "rows": []})
         cells = [
             {"text": text, "best": number == row.best, "reason": reason}
             for number, (text, reason) in enumerate(zip(cell_texts(row), row.reasons, strict=True))
@@ -102,10 +102,8 @@ def _groups(rows: Sequence[Row], labels: Sequence[str]) -> list[dict[str, Any]]:
             for text, one in zip(difference_texts(row), row.differences, strict=True)
         ]
         group["rows"].append({"label": row.label, "cells": cells, "differences": differences})
-        for label, reason in zip(labels, row.reasons, strict=True):
-            if reason:
-                group["reasons"][f"{label}: {reason}"] = None
-    return [{**group, "reasons": list(group["reasons"])} for group in groups.values()]
+    lacking = dict(lacks(rows, labels))
+    return [{**group, "reasons": lacking.get(title, [])} for title, group in groups.items()]
 
 
 def _errors(records: Sequence[RunRecord]) -> str:

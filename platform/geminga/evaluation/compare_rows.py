@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -137,7 +138,7 @@ def _detection(record: RunRecord) -> Iterator[Figure]:
             if point is not None:
                 yield Figure(
                     f"Other searches, completeness at purity {_two(PURITY)}", name,
-                    f"searches/{slug(name)}/completeness_at_purity_{_two(PURITY)}",
+                    f"searches/{_tidy(name)}/completeness_at_purity_{_two(PURITY)}",
                     Estimate(point.completeness.value, point.completeness.error), MORE,
                 )  # fmt: skip
     for one in record.summary.searches[:1]:
@@ -153,7 +154,7 @@ def _detection(record: RunRecord) -> Iterator[Figure]:
 def _completeness(part: str, figures: PartFigures, whole: bool) -> Iterator[Figure]:
     """Yield completeness at each purity, of a part of the sky at one, with the ratio to the oracle."""
     group = "Completeness, whole sky" if whole else f"Completeness at purity {_two(PURITY)}, parts"
-    start = "" if whole else f"latitude/{PART_SLUGS.get(part, slug(part))}/"
+    start = "" if whole else f"latitude/{PART_SLUGS.get(part, _tidy(part))}/"
     for key, point in figures.at_purity.items():
         if not whole and key != PURITY:
             continue
@@ -188,7 +189,7 @@ def _positions(search: SearchFigures) -> Iterator[Figure]:
     score = search.score_calibration
     if score is not None:
         yield Figure(
-            "Calibration", "expected calibration error", "calibration/expected_error",
+            "Calibration", "expected calibration error", "calibration/ece",
             score.expected_error, LESS, "{:.4f}", "calibration_error",
         )  # fmt: skip
         yield Figure(
@@ -215,7 +216,7 @@ def _classes(record: RunRecord) -> Iterator[Figure]:
     for key, label, better in (*_CLASS_ROWS, *rows):
         judged = classifier.figures.get(key)
         if judged is not None:
-            metric = "classes/" + "/".join(slug(part) for part in key.split("/"))
+            metric = "classes/" + "/".join(_tidy(part) for part in key.split("/"))
             yield Figure(
                 "Classes", label, metric, Estimate(judged.value, judged.error), better,
                 draw=key, of_classes=True,
@@ -321,3 +322,8 @@ def _reason(example: Figure, record: RunRecord) -> str:
 def _two(purity: str) -> str:
     """Return a purity with two digits, as names sort."""
     return f"{float(purity):.2f}"
+
+
+def _tidy(name: str) -> str:
+    """Return a name as MLflow takes it, without runs of underscores."""
+    return re.sub("_+", "_", slug(name)).strip("_")

@@ -15,6 +15,8 @@ from geminga.evaluation.yardstick_text import with_error
 BEST = " *"
 UNPAIRED = " †"
 DASH = "-"
+_WIDEST = 24
+"""Letters of a setting's value in a terminal; the page has all of it."""
 
 LEGEND = (
     "* better than every other run by more than the error of the difference",
@@ -52,6 +54,19 @@ def significance(one: Estimate | None) -> float:
     return one.value / one.error
 
 
+def lacks(rows: Sequence[Row], labels: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return for each heading why figures are lacking, and in which runs."""
+    found: dict[str, dict[str, dict[str, None]]] = {}
+    for row in rows:
+        for label, reason in zip(labels, row.reasons, strict=True):
+            if reason:
+                found.setdefault(row.group, {}).setdefault(reason, {})[label] = None
+    return [
+        (group, [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()])
+        for group, reasons in found.items()
+    ]
+
+
 def comparison_text(
     records: Sequence[RunRecord], labels: Sequence[str], rows: Sequence[Row], sets: TestSets
 ) -> str:
@@ -72,7 +87,6 @@ def comparison_text(
     lines += ["", f"test skies: {sets.text}", *cautions(records), ""]
     others = [f"{letter} - {letters[0]}" for letter in letters[1:]] if sets.same_truth else []
     table = [["", *letters, *others]]
-    reasons: dict[str, None] = {}
     unpaired, group = False, ""
     for row in rows:
         if row.group != group:
@@ -85,13 +99,20 @@ def comparison_text(
         differences = difference_texts(row) if others else []
         unpaired |= any(text.endswith(UNPAIRED) for text in differences)
         table.append([f"  {row.label}", *cells, *differences])
-        for letter, reason in zip(letters, row.reasons, strict=True):
-            if reason:
-                reasons.setdefault(f"- {letter}, {row.group}: {reason}")
     lines += aligned(table)
-    lines += ["", *reasons] if reasons else []
+    lacking = [f"- {group}: {line}" for group, said in lacks(rows, letters) for line in said]
+    lines += ["", *lacking] if lacking else []
     lines += ["", *LEGEND[: 3 if unpaired else 2]] if others else []
     differing, _, equal = settings_table([record.config for record in records])
     lines += ["", f"settings that differ ({len(equal)} are equal)"]
-    lines += aligned([["", *letters], *differing]) if differing else ["none"]
+    shown = [[key, *(shorten(value, _WIDEST) for value in values)] for key, *values in differing]
+    lines += aligned([["", *letters], *shown]) if shown else ["none"]
     return "\n".join(lines) + "\n"
+
+
+def shorten(text: str, letters: int) -> str:
+    """Return a text with its middle left out if it is longer than so many letters."""
+    if len(text) <= letters:
+        return text
+    kept = letters - 1
+    return f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"

@@ -59,8 +59,6 @@ def compare_runs(runs: Sequence[str], out: Path, tracking_uri: str | None = None
             raise InputError(runs[number], "is named twice", "name different runs")
     labels = labels_of(runs, records)
     sets = compare_test_sets(records)
-    if sets.warning:
-        _LOG.warning("test skies: %s", sets.text)
     rows = compare_rows(records, sets)
     text = comparison_text(records, labels, rows, sets)
     write_page(out / PAGE, records, labels, rows, sets)
