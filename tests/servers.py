@@ -114,7 +114,7 @@ class S3Server:
 
 
 @contextmanager
-def s3_server(folder: Path, seconds: float = 60) -> Iterator[S3Server]:
+def s3_server(folder: Path, seconds: float = 60, volumes: int = 500) -> Iterator[S3Server]:
     """Run an S3 server that keeps its objects in a folder, until the block ends.
 
     Parameters
@@ -123,6 +123,8 @@ def s3_server(folder: Path, seconds: float = 60) -> Iterator[S3Server]:
         An empty folder; secrets, objects and the server's log are in it.
     seconds : float
         How long to wait for it.
+    volumes : int
+        Parts of its store; a bucket takes seven at once, and with none left it is full.
     """
     port, *others = free_ports(8)
     server = S3Server(port)
@@ -139,7 +141,9 @@ def s3_server(folder: Path, seconds: float = 60) -> Iterator[S3Server]:
         str(WEED), "server", f"-dir={folder / 'objects'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         "-s3", f"-s3.config={secret_file}", f"-s3.port={port}",
         *(f"-{name}={number}" for name, number in zip(names, others, strict=True)),
-        "-master.volumeSizeLimitMB=64", "-volume.max=20",
+        # Catalogues of tables, on ports of their own: two servers would want the same.
+        "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
+        "-master.volumeSizeLimitMB=64", f"-volume.max={volumes}",
     ]  # fmt: skip
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -149,7 +153,9 @@ def s3_server(folder: Path, seconds: float = 60) -> Iterator[S3Server]:
         _wait(server, process, folder / "log", time.monotonic() + seconds)
         yield server
     finally:
-        stop(process)
+        # It takes ten seconds to end of itself, for objects that nobody wants any more.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _wait(server: S3Server, process: subprocess.Popen[bytes], log: Path, deadline: float) -> None:

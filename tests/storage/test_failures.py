@@ -20,12 +20,12 @@ ADDRESS = parse("s3://bkt/runs?endpoint_override=127.0.0.1:1&scheme=http")
         (
             "When listing objects under key '' in bucket 'bkt': AWS Error SIGNATURE_DOES_NOT_MATCH "
             "during ListObjectsV2 operation: The request signature we calculated does not match",
-            "refused the credentials .the secret .*AWS_SECRET_ACCESS_KEY",
+            "refused the credentials: the secret .*AWS_SECRET_ACCESS_KEY",
         ),
         (
             "When listing objects under key '' in bucket 'bkt': AWS Error INVALID_ACCESS_KEY_ID "
             "during ListObjectsV2 operation: The access key ID you provided does not exist",
-            "refused the credentials .unknown access key",
+            "refused the credentials: unknown access key",
         ),
         (
             "When initiating multiple part upload for key 'runs/a.json' in bucket 'bkt': AWS Error "

@@ -202,15 +202,13 @@ def test_a_fetched_folder_has_nothing_else_in_it(mirror: Mirror) -> None:
 
 
 def test_what_arrives_torn_does_not_stay(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    from geminga.storage import mirror as module
+    mark = Mirror._mark
 
-    copy = module.fs.copy_files
+    def torn(self: Mirror, local: Path, key: str) -> None:
+        os.truncate(key, 1)
+        mark(self, local, key)
 
-    def torn(source: str, target: str, **more: Any) -> None:
-        copy(source, target, **more)
-        os.truncate(target, 1)
-
-    monkeypatch.setattr(module.fs, "copy_files", torn)
+    monkeypatch.setattr(Mirror, "_mark", torn)
     with pytest.raises(InputError, match="did not arrive whole"):
         write_json(mirror.root / "a.json", [1, 2, 3])
     assert not objects(mirror)

@@ -248,6 +248,8 @@ def _connect(address: Address, attempts: int) -> Any:
             connect_timeout=5,
             request_timeout=60,
             allow_delayed_open=True,
+            # A file of any size is sent in parts, and no more than one is in memory.
+            background_writes=False,
             retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
         )
 

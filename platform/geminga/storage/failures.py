@@ -14,10 +14,10 @@ _CREDENTIALS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on every node"
 _REASONS = (
     (
         "SIGNATURE_DOES_NOT_MATCH",
-        "refused the credentials (the secret does not belong to the key)",
+        "refused the credentials: the secret does not belong to the key",
         _CREDENTIALS,
     ),
-    ("INVALID_ACCESS_KEY_ID", "refused the credentials (unknown access key)", _CREDENTIALS),
+    ("INVALID_ACCESS_KEY_ID", "refused the credentials: unknown access key", _CREDENTIALS),
     (
         "ACCESS_DENIED",
         "refused access",
@@ -29,6 +29,11 @@ _REASONS = (
         "does not answer",
         "check endpoint_override and scheme in run.storage, and that the server runs; then start "
         "again: finished pieces are kept",
+    ),
+    (
+        "INTERNAL_FAILURE",
+        "is full or in trouble",
+        "make room and see its log, then start again: finished pieces are kept",
     ),
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -70,9 +75,8 @@ def told(address: Address, error: OSError) -> StorageError:
 
 def _detail(text: str) -> str:
     """Say what was asked and where, from a message of the S3 library."""
-    found = re.search(r"for (key|bucket) '([^']*)'", text)
     operation = re.search(r"during (\w+) operation", text)
     if not operation:
         return ""
-    what = f" of {found[2]}" if found and found[1] == "key" else ""
-    return f" ({operation[1]}{what})"
+    found = re.search(r"key '([^']+)'", text)
+    return f" ({operation[1]} of {found[1]})" if found else f" ({operation[1]})"

@@ -25,6 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pyarrow import fs
 
 from geminga.errors import InputError
@@ -225,12 +226,20 @@ class Mirror:
 
     def _put(self, source: Path, key: str) -> None:
         self._make_parent(key)
-        fs.copy_files(
-            str(source),
-            key,
-            source_filesystem=fs.LocalFileSystem(),
-            destination_filesystem=self.filesystem,
-        )
+        with pa.memory_map(str(source)) as stream:
+            content = stream.read_buffer()
+            # Closed here: `copy_files` leaves that to a destructor, which swallows what goes wrong.
+            target = self.filesystem.open_output_stream(key)
+            try:
+                target.write(content)
+                target.close()
+            except OSError:
+                raise  # what stood there still does
+            except BaseException:
+                # The library may finish what was interrupted.
+                with suppress(OSError):
+                    self._delete(key)
+                raise
         self._mark(source, key)
 
     def _copy(self, key: str, other: str, local: Path) -> _Object | None:
