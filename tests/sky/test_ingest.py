@@ -139,7 +139,7 @@ def test_time_bins_grow_too(tmp_path: Path, ft1_config: Config) -> None:
 
 
 @pytest.mark.usefixtures("one_by_one")
-def test_an_interrupted_ingestion_goes_on(
+def test_an_interrupted_ingestion_goes_on_and_makes_a_damaged_piece_anew(
     tmp_path: Path, ft1_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, out = events(tmp_path / "a.fits"), tmp_path / "out"
@@ -157,12 +157,15 @@ def test_an_interrupted_ingestion_goes_on(
         run(ft1_config, out, path, piece_rows=500)
     assert not (out / MAPS).exists()
     assert len(list((out / PARTS).rglob("*.parquet"))) == 3
+    damaged = sorted((out / PARTS).rglob("*_000000000500_*.parquet"))[0]
+    content_before = damaged.read_bytes()
+    damaged.write_bytes(content_before[:50] + b"?" * 20 + content_before[70:])
     counted_rows.clear()
     monkeypatch.setattr(
         workers, "count_rows", lambda *a: (counted_rows.append(a[3]), honest(*a))[1]
     )
     run(ft1_config, out, path, piece_rows=500)
-    assert counted_rows == [1500, 2000, 2500]
+    assert counted_rows == [500, 1500, 2000, 2500]
     run(ft1_config, tmp_path / "undisturbed", path)
     assert content(out) == content(tmp_path / "undisturbed")
     assert not (out / PARTS).exists()

@@ -37,7 +37,7 @@ def ingest_command(
     ] = None,
     nside: Annotated[int | None, typer.Option(help="of the maps (default: 2048)")] = None,
     piece_rows: Annotated[
-        int | None, typer.Option(help="rows read at a time (default: 2000000)")
+        int | None, typer.Option(help="rows read at a time (default: 4000000)")
     ] = None,
     overrides: SetOption = None,
 ) -> None:

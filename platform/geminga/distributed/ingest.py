@@ -6,16 +6,15 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from geminga import storage
 from geminga.config import Config, ObservedConfig
 from geminga.distributed.work import KEPT, Piece
 from geminga.evaluation.reference import read_reference_catalog
-from geminga.files import file_digest, write_parquet
+from geminga.files import file_digest, is_whole, write_parquet
 from geminga.sky.emission.extended import extended_areas, extended_file
 from geminga.sky.formats.ft1_rows import RowCuts
 from geminga.sky.formats.ft1_stream import EventTable, examine_events, locate_events, open_rows
 from geminga.sky.formats.selection import read_selection
-from geminga.sky.partial_counts import CountGrid, count_rows
+from geminga.sky.partial_counts import CountGrid, check_part, count_rows
 
 
 def part_file(folder: Path, digest: str, first: int, last: int) -> Path:
@@ -75,7 +74,7 @@ class EventCounter:
         todo = [
             (first, last)
             for first, last in row_ranges(int(piece["first"]), int(piece["last"]), self.rows)
-            if not storage.exists(part_file(self.folder, digest, first, last))
+            if not is_whole(part_file(self.folder, digest, first, last), check_part)
         ]
         if todo:
             status = path.stat()

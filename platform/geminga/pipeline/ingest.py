@@ -48,8 +48,8 @@ _LOG = logging.getLogger(__name__)
 NSIDE = 2048
 """Pixels of 0.029 deg: positions from maps this fine are as good as from events, or nearly
 (docs/method.md, known limits)."""
-PIECE_ROWS = 2_000_000
-"""Rows of a piece: some seconds of work, against hundredths of a second to hand it out."""
+PIECE_ROWS = 4_000_000
+"""Rows of a piece: a second of work or more, against hundredths of one to hand it out."""
 MAX_TIME_BINS = 127
 PARTS = ".parts"
 _OPEN_S = 1e12

@@ -157,6 +157,15 @@ def read_totals(path: Path) -> tuple[int, tuple[int, ...]]:
         raise _unreadable(path, error) from error
 
 
+def check_part(path: Path) -> None:
+    """Raise InputError unless a file of partial counts is whole."""
+    read_totals(path)
+    try:
+        pq.read_table(path, page_checksum_verification=True)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
 def add_counts(counts: Int32, slot: int, path: Path) -> None:
     """Add a file's counts of one slot to a map of the whole sky (RING), in place.
 
