@@ -102,7 +102,7 @@ def train_network(
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             logging_config=LoggingConfig(log_level="WARNING"),  # type: ignore[call-arg]
-            callbacks=[_NoSecondTry(), *callbacks],  # type: ignore[list-item]
+            callbacks=[*callbacks, _NoSecondTry()],  # type: ignore[list-item]
         ),
     )
     try:
