@@ -117,6 +117,7 @@ def _train_one(
         loss=parts.loss,
         metrics=METRICS[kind],
         on_epoch=keep,
+        on_checkpoint=lambda now: save_state(folder / _STATE, now),
         state=state,
         device="cuda" if settings.use_gpu else "cpu",
         seed=parts.seed,
@@ -135,10 +136,13 @@ def _train_many(
         for row in read_json(storage.here(folder / _ROWS)):
             report(rows.add(_figures(row)))
     callback = _PassOn(rows, folder)
-    state = train_network(kind, config, list(train), list(valid), folder, callbacks=[callback])
+    state = train_network(kind, config, train, valid, folder, callbacks=[callback])
     rows.rows = []
     for row in state.history:
         rows.add(_figures(row))
+    if read_json(storage.here(folder / _ROWS)) != rows.rows:
+        # A kill came between the end of an epoch and its report.
+        report(rows.rows[-1])
 
 
 class _PassOn(UserCallback):
@@ -153,8 +157,8 @@ class _PassOn(UserCallback):
     ) -> None:
         """Pass on the first worker's figures: all report the same."""
         last = self.rows.rows[-1][EPOCH] if self.rows.rows else 0.0
-        if metrics[0].get(EPOCH, 0.0) <= last:
-            return
+        if self.rows.objective not in metrics[0] or metrics[0][EPOCH] <= last:
+            return  # a checkpoint within an epoch, or an epoch that was reported
         row = self.rows.add(_figures(metrics[0]))
         write_json(self.folder / _ROWS, self.rows.rows)
         self.tune.after_report(run_context, [row], None)
