@@ -14,7 +14,7 @@ from geminga.evaluation.style import save_figure
 from geminga.evaluation.tuning_figures import objective_by_setting
 from geminga.files import read_json, write_json
 from geminga.pipeline import tune
-from geminga.pipeline.tune import Goal, Outcome, run_tuning, trial_table, write_tuned
+from geminga.pipeline.tune import Goal, Outcome, check_same, run_tuning, trial_table, write_tuned
 from geminga.sections.tuning import Parameter, Tuning, Value
 
 SPACE = {
@@ -124,6 +124,8 @@ def test_the_trials_of_another_search_are_not_mixed_in(config2: Config, tmp_path
         {"number": 1, "trials": 4, "best": 0.7, "before": None, "goal": "words", "values": {}},
     )
 
+    write_json(folder / tune.ORIGIN_FILE, tune._origin(config, TUNING, ["a"]))
+
     def again(config: Config, tuning: Tuning, made_of: str) -> Outcome:
         return run_tuning(config, tuning, Path("mine.yaml"), goal, [made_of], never, never)  # type: ignore[arg-type]
 
@@ -140,3 +142,49 @@ def test_the_trials_of_another_search_are_not_mixed_in(config2: Config, tmp_path
     with pytest.raises(InputError, match=r"trials of another configuration"):
         again(config.model_copy(update={"seed": 5}), TUNING, "a")
     assert read_json(folder / tune.ORIGIN_FILE)["tuning"]["trials"] == 4
+    # Before any stage is run the data are not known yet.
+    check_same(config, TUNING, Path("mine.yaml"))
+    with pytest.raises(InputError, match=r"trials of another tuning file"):
+        check_same(config, other, Path("mine.yaml"))
+
+
+class Tracked:
+    """Stands for the tracker and for its children: notes what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[object, ...]] = []
+        self.name = ""
+
+    def child(self, name: str, params: dict[str, Value]) -> Tracked:
+        mine = Tracked()
+        mine.said, mine.name = self.said, name
+        self.said.append((name, "begins", params["miun.width"]))
+        return mine
+
+    def metrics(self, values: dict[str, float], step: int) -> None:
+        self.said.append((self.name, step, values[OBJECTIVE]))
+
+    def end(self, failed: bool) -> None:
+        self.said.append((self.name, "failed" if failed else "ends"))
+
+
+def test_what_was_not_said_of_trials_before_a_kill_is_said_at_the_end() -> None:
+    tracked = Tracked()
+    following = tune._Following(tracked, 4, Goal("completeness", "words"))  # type: ignore[arg-type]
+    row = {OBJECTIVE: 0.4, "epoch": 3.0}
+    following.reported(0, RESULTS[0].values, row)
+    following.ended(0, RESULTS[0].values, "")
+    assert tracked.said == [
+        ("trial_0000", "begins", 4),
+        ("trial_0000", 3, 0.4),
+        ("trial_0000", "ends"),
+    ]
+    tracked.said.clear()
+    following.settle(RESULTS[:3])
+    assert tracked.said == [
+        ("trial_0001", "begins", 5),
+        ("trial_0001", 3, 0.7),
+        ("trial_0001", "ends"),
+        ("trial_0002", "begins", 6),
+        ("trial_0002", "failed"),
+    ]

@@ -47,8 +47,8 @@ class Watch(Protocol):
     def reported(self, number: int, values: Mapping[str, Value], row: Report) -> None:
         """A trial has reported a row."""
 
-    def ended(self, number: int, values: Mapping[str, Value], failed: bool) -> None:
-        """A trial reports no more."""
+    def ended(self, number: int, values: Mapping[str, Value], error: str) -> None:
+        """A trial reports no more; `error` is empty unless it failed."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def run_study(study: Study, trial: TrialFunction, watch: Watch) -> list[TrialRes
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # prints a table even if told not to
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by `watch`
     trainable = tune.with_resources(
         partial(_call, trial=trial), {"CPU": study.cores, "GPU": study.gpus}
     )
@@ -287,13 +287,15 @@ class _Callback(tune.Callback):
         self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any
     ) -> None:
         """Pass on the end of a trial."""
-        _WATCHING[-1].ended(_number(trial), trial.config, failed=False)
+        _WATCHING[-1].ended(_number(trial), trial.config, "")
 
     def on_trial_error(
         self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any
     ) -> None:
         """Pass on a failure."""
-        _WATCHING[-1].ended(_number(trial), trial.config, failed=True)
+        error = trial.get_error()
+        line = "its process was lost" if error is None else _line(error)
+        _WATCHING[-1].ended(_number(trial), trial.config, line)
 
 
 _OF_TUNE = ("timestamp", "time_", "pid", "iterations_", "training_iteration", "done")
@@ -315,7 +317,8 @@ def _result(result: tune.Result, study: Study) -> TrialResult:
     if result.error is not None:
         return TrialResult(number, values, "failed", metrics, _line(result.error))
     stop = study.early_stop
-    early = stop is not None and metrics.get(EPOCH, 0) < stop.epochs
+    # By the early stop, by its own patience, or by the end of the time.
+    early = OBJECTIVE not in metrics or (stop is not None and metrics[EPOCH] < stop.epochs)
     return TrialResult(number, values, "stopped early" if early else "finished", metrics)
 
 

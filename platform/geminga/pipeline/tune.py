@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import yaml
@@ -129,15 +129,18 @@ def run_tuning(
     """
     folder = tuning_folder(config, tuning.name)
     if storage.exists(folder / RESULT_FILE):
-        _check_same(folder, config, tuning, made_of, path)
+        check_same(config, tuning, path, made_of)
         outcome = _outcome(folder, config, tuning)
         logger.info("%s: finished before, %s", tuning.name, outcome.text())
         return outcome
     named = config.model_copy(update={"name": tuned_name(config, tuning)})
     with take_run(folder, named, {}, STAGE_FILE), Tracker.open(named, folder) as tracker:
-        _check_same(folder, config, tuning, made_of, path)
+        check_same(config, tuning, path, made_of)
+        if not storage.exists(folder / ORIGIN_FILE):
+            write_json(folder / ORIGIN_FILE, _origin(config, tuning, made_of))
         watch = _Following(tracker, tuning.trials, goal)
         results = run_study(study(folder), trial, watch)
+        watch.settle(results)
         best = goal.best(results)
         if best is None:
             reason = results[0].error if results else "the time budget ended before the first"
@@ -226,28 +229,41 @@ def _outcome(folder: Path, config: Config, tuning: Tuning) -> Outcome:
     return Outcome(tuned, tree["goal"], tree["best"], before, tree["number"], tree["trials"])
 
 
-def _check_same(
-    folder: Path, config: Config, tuning: Tuning, made_of: Sequence[str], path: Path
+def check_same(
+    config: Config, tuning: Tuning, path: Path, made_of: Sequence[str] | None = None
 ) -> None:
-    """Refuse to mix the trials of two searches; note what this one is."""
-    note = folder / ORIGIN_FILE
-    mine = {
+    """Refuse to mix the trials of two searches.
+
+    Parameters
+    ----------
+    config, tuning, path, made_of
+        As in `run_tuning`; without `made_of` the data are not compared.
+
+    Raises
+    ------
+    InputError
+        If the folder holds trials of another search.
+    """
+    folder = tuning_folder(config, tuning.name)
+    if not storage.exists(folder / ORIGIN_FILE):
+        return
+    before, now = read_json(folder / ORIGIN_FILE), _origin(config, tuning, made_of or ())
+    words = {"tuning": "tuning file", "config_hash": "configuration", "made_of": "data"}
+    for key in words if made_of is not None else ("tuning", "config_hash"):
+        if before.get(key) != now[key]:
+            raise InputError(
+                str(path),
+                f"{folder} holds trials of another {words[key]}",
+                "give this search another name (key 'name'), or remove that folder",
+            )
+
+
+def _origin(config: Config, tuning: Tuning, made_of: Sequence[str]) -> dict[str, Any]:
+    return {
         "tuning": tuning.model_dump(mode="json"),
         "config_hash": config.hash(),
         "made_of": digest(list(made_of)),
     }
-    if not storage.exists(note):
-        write_json(note, mine)
-        return
-    other = read_json(note)
-    changed = {"tuning": "tuning file", "config_hash": "configuration", "made_of": "data"}
-    for key, words in changed.items():
-        if other.get(key) != mine[key]:
-            raise InputError(
-                str(path),
-                f"{folder} holds trials of another {words}",
-                "give this search another name (key 'name'), or remove that folder",
-            )
 
 
 class _Following:
@@ -257,6 +273,7 @@ class _Following:
         self.tracker, self.trials, self.goal, self.ends = tracker, trials, goal, 0
         self.children: dict[int, Child] = {}
         self.last: dict[int, float] = {}
+        self.told: set[int] = set()
 
     def _child(self, number: int, values: Mapping[str, Value]) -> Child:
         if number not in self.children:
@@ -268,12 +285,23 @@ class _Following:
         figures = {k: v for k, v in row.items() if k != EPOCH}
         self._child(number, values).metrics(figures, int(row[EPOCH]))
 
-    def ended(self, number: int, values: Mapping[str, Value], failed: bool) -> None:
-        self._child(number, values).end(failed)
+    def ended(self, number: int, values: Mapping[str, Value], error: str) -> None:
+        self._child(number, values).end(bool(error))
+        self.told.add(number)
         shown = ", ".join(f"{key} {_short(value)}" for key, value in values.items())
-        figure = "failed" if failed else f"{self.goal.name} {self.last.get(number, math.nan):.4f}"
+        figure = f"{self.goal.name} {self.last.get(number, math.nan):.4f}"
+        if error:
+            figure = f"failed: {error}"
         self.ends += 1
         logger.info("[%d/%d] trial %d: %s (%s)", self.ends, self.trials, number, figure, shown)
+
+    def settle(self, results: Sequence[TrialResult]) -> None:
+        """Say of trials that ended before a kill, or with the time, what was not said then."""
+        for result in results:
+            if result.number not in self.told:
+                if EPOCH in result.metrics:
+                    self.reported(result.number, result.values, result.metrics)
+                self._child(result.number, result.values).end(result.status == "failed")
 
 
 def _short(value: Value) -> str:

@@ -28,7 +28,7 @@ from geminga.pipeline.runner import STAGE_FILE, Context
 from geminga.pipeline.search import extended_of, truth_of
 from geminga.pipeline.simulate import sky_ids
 from geminga.pipeline.stages import run_pipeline
-from geminga.pipeline.tune import Goal, Outcome, run_tuning, tuning_folder
+from geminga.pipeline.tune import Goal, Outcome, check_same, run_tuning, tuning_folder
 from geminga.pipeline.tune_space import check_space, inside, is_integer, read_tuning, with_values
 from geminga.sections.tuning import LocalisationTuning, Value
 from geminga.seeds import Split
@@ -160,6 +160,7 @@ def tune_localisation(config: Config, path: Path) -> Outcome:
     tuning = read_tuning(LocalisationTuning, path)
     check_space(config, tuning.space, ALLOWED, WHY_NOT, str(path))
     floor = purity_floor(config)
+    check_same(config, tuning, path)
     run_pipeline(config, until="miun")
     context = run_pipeline(config, until="observe_training")
     skies = "a validation sky"

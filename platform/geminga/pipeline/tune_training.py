@@ -24,7 +24,7 @@ from geminga.pipeline.ranking import rows_file
 from geminga.pipeline.runner import STAGE_FILE, Context
 from geminga.pipeline.simulate import sky_ids
 from geminga.pipeline.stages import run_pipeline
-from geminga.pipeline.tune import Goal, Outcome, run_tuning, tuning_folder
+from geminga.pipeline.tune import Goal, Outcome, check_same, run_tuning, tuning_folder
 from geminga.pipeline.tune_space import check_space, inside, is_integer, read_tuning, with_values
 from geminga.sections.tuning import TrainingTuning, Value
 from geminga.seeds import Split
@@ -118,6 +118,7 @@ def tune_training(config: Config, path: Path) -> Outcome:
             f"{config.localisation.detector}",
             "set localisation.detector to likelihood",
         )
+    check_same(config, tuning, path)
     context = run_pipeline(config, until=_READS[network])
     train, valid = _files(context, network)
     goal = Goal(
