@@ -77,7 +77,14 @@ def detect_command(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the catalogue")] = None,
     model: Annotated[
-        str | None, typer.Option(help="packaged model or its folder; else the one that fits")
+        str | None,
+        typer.Option(
+            help="packaged model or its folder, or champion of the registry; else the one that fits"
+        ),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(help="MLflow store of a registered model (default: MLFLOW_TRACKING_URI)"),
     ] = None,
     event_types: Annotated[
         str | None, typer.Option(help="event types of files that do not tell, as FRONT+BACK")
@@ -98,6 +105,7 @@ def detect_command(
         "--exposure": exposure,
         "--out": out,
         "--model": model,
+        "--tracking-uri": tracking_uri,
         "--event-types": event_types,
         "--all": everything,
     }
@@ -117,18 +125,20 @@ def detect_command(
     if out is None:
         raise InputError("--out", "is not given", "name a folder for the catalogue")
     from geminga.pipeline.detect import CATALOG_FILE, Request, detect
+    from geminga.pipeline.registered import given_model
 
-    request = Request(
-        tuple(counts or ()),
-        tuple(events or ()),
-        tuple(exposure or ()),
-        out,
-        model,
-        event_types,
-        tuple(overrides or ()),
-        everything,
-    )
-    catalog = detect(request)
+    with given_model(model, tracking_uri) as folder:
+        request = Request(
+            tuple(counts or ()),
+            tuple(events or ()),
+            tuple(exposure or ()),
+            out,
+            folder,
+            event_types,
+            tuple(overrides or ()),
+            everything,
+        )
+        catalog = detect(request)
     typer.echo(f"{len(catalog)} sources in {out / CATALOG_FILE}")
 
 

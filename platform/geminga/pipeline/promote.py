@@ -11,23 +11,17 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from geminga.errors import GemingaError, InputError
+from geminga.errors import InputError
 from geminga.evaluation.bootstrap import Estimate
 from geminga.evaluation.compare_draws import Draws
 from geminga.evaluation.compare_record import RunRecord
-from geminga.pipeline.register import CANDIDATE
+from geminga.pipeline.aliases import CANDIDATE, CHAMPION
 from geminga.pipeline.run_record import RECORD
 from geminga.tracking import read_run_json
 from geminga.tracking.registry import Registry, Version
 
 RULES = Path("mlflow") / "registry.yaml"
-CHAMPION = "champion"
-"""Alias of the version that ``geminga detect --model champion`` takes."""
 _WHOLE_SKY = "all"
-
-
-class RefusedError(GemingaError):
-    """The rule keeps the champion that is there."""
 
 
 class Rule(BaseModel):

@@ -9,6 +9,7 @@ from typing import Any
 
 from geminga.config import Config
 from geminga.files import write_json
+from geminga.pipeline.aliases import CANDIDATE, DETECTOR
 from geminga.pipeline.class_model import CLASS_MODEL, REGISTERED_AS
 from geminga.pipeline.evidence import is_measured
 from geminga.pipeline.logged import log_folder, log_network, log_skies
@@ -16,10 +17,6 @@ from geminga.pipeline.runner import Context
 
 REGISTER = "register"
 """Name of the stage."""
-CANDIDATE = "candidate"
-"""Alias of the newest version of a registered model."""
-DETECTOR = "detector"
-"""Registered model that ``geminga detect`` takes: ranker, classifier, settings, card."""
 NETWORKS = {"miun": "miun", "ranker": "ranker", REGISTERED_AS: CLASS_MODEL}
 """Registered networks, with the stages that train them."""
 
