@@ -23,6 +23,8 @@ from geminga.errors import InputError, StorageError
 
 logger = logging.getLogger(__name__)
 
+REMAKE = "remove the folder of its stage and run again"
+"""What to do about a damaged file of a run."""
 _MAPPED_BYTES = 2**20
 
 
@@ -107,7 +109,7 @@ def read_json(path: Path) -> Any:
             str(path), f"cannot be read ({error.strerror})", "name a JSON file"
         ) from error
     except ValueError as error:
-        raise InputError(str(path), f"is not JSON ({error})", "write it anew") from error
+        raise InputError(str(path), f"is not JSON ({error})", f"write it anew: {REMAKE}") from error
 
 
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:
@@ -128,7 +130,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
         return pd.read_parquet(storage.here(path), page_checksum_verification=True)
     except (OSError, ValueError) as error:
         raise InputError(
-            str(path), f"is not a readable Parquet file ({error})", "write it anew"
+            str(path), f"is not a readable Parquet file ({error})", f"write it anew: {REMAKE}"
         ) from error
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from geminga import storage
 from geminga.arrays import Bool, Float32, Float64, Int64
 from geminga.errors import InputError
-from geminga.files import atomic
+from geminga.files import REMAKE, atomic
 
 DETECTION_NAMES = (
     "sqrt_ts",
@@ -144,7 +144,7 @@ class Evidence:
                 return cls(**{name: stored[name] for name in names}), more
         except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(
-                str(path), f"holds no evidence ({error})", "make the evidence anew"
+                str(path), f"holds no evidence ({error})", f"make the evidence anew: {REMAKE}"
             ) from error
 
 

@@ -13,7 +13,7 @@ from geminga.arrays import Bool, Float64, Int64
 from geminga.classification.images import SourceImages
 from geminga.classification.samples import SourceSamples
 from geminga.errors import InputError
-from geminga.files import atomic
+from geminga.files import REMAKE, atomic
 
 
 def save_samples(
@@ -66,5 +66,5 @@ def load_samples(path: Path) -> tuple[SourceSamples, Float64]:
     except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         # EOFError: an empty file; TypeError: one array instead of an archive of them.
         raise InputError(
-            str(path), f"holds no source images ({error})", "make the images anew"
+            str(path), f"holds no source images ({error})", f"make the images anew: {REMAKE}"
         ) from error

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from geminga import storage
 from geminga.errors import InputError
-from geminga.files import atomic
+from geminga.files import REMAKE, atomic
 from geminga.patches.quantise import pack, unpack
 
 Records = Mapping[str, NDArray[Any]]
@@ -140,7 +140,9 @@ def check_records(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(str(path), f"is no readable Parquet file ({error})", "cut the patches anew")
+    return InputError(
+        str(path), f"is no readable Parquet file ({error})", f"cut the patches anew: {REMAKE}"
+    )
 
 
 def _check_format(path: Path, metadata: Mapping[bytes, bytes] | None) -> None:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from geminga import storage
 from geminga.arrays import Bool, Float32, Float64, Int8, Int64
 from geminga.errors import InputError
-from geminga.files import atomic
+from geminga.files import REMAKE, atomic
 from geminga.geometry import lon_lat
 
 FORMAT = "geminga-photons-2"
@@ -139,7 +139,7 @@ class Photons:
             table = pq.read_table(storage.here(path), page_checksum_verification=True)
         except (OSError, ValueError) as error:
             raise InputError(
-                str(path), f"is not a readable Parquet file ({error})", "write it anew"
+                str(path), f"is not a readable Parquet file ({error})", f"write it anew: {REMAKE}"
             ) from error
         meta = table.schema.metadata or {}
         found = meta.get(b"format", b"no format").decode()

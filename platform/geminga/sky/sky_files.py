@@ -10,7 +10,7 @@ import numpy as np
 from geminga import storage
 from geminga.config import Config
 from geminga.errors import InputError
-from geminga.files import atomic, read_parquet, write_parquet
+from geminga.files import REMAKE, atomic, read_parquet, write_parquet
 from geminga.response import Response
 from geminga.sky.emission.diffuse import DiffuseCounts
 from geminga.sky.emission.texture import Texture
@@ -76,7 +76,7 @@ def load_sky(folder: Path, config: Config, response: Response, diffuse: DiffuseC
             content = {name: arrays[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
-            str(path), f"is not a readable sky ({error})", "simulate the sky anew"
+            str(path), f"is not a readable sky ({error})", f"simulate the sky anew: {REMAKE}"
         ) from error
     counts, yearly = content["source_counts"], content["yearly"]
     wanted = (len(table), len(config.channels)), (len(table), config.sky.years)
