@@ -23,7 +23,9 @@ import yaml
 
 from geminga.cli import app
 from geminga.config import Config, load_config
+from geminga.pipeline.tune_space import read_tuning, with_values
 from geminga.pipeline.verbs import spread
+from geminga.sections.tuning import LocalisationTuning, TrainingTuning
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ROOT / "k8s" / "overlays"
@@ -231,7 +233,14 @@ def parse_words(words: list[str]) -> tuple[Config | None, dict[str, Any]]:
     options = command.commands[verb].make_context(verb, given).params  # type: ignore[attr-defined]
     if options.get("config") is None:
         return None, options
-    return load_config(in_repository(str(options["config"])), options["overrides"]), options
+    config = load_config(in_repository(str(options["config"])), options["overrides"])
+    if "tuning" in options:
+        kind = TrainingTuning if verb == "tune-training" else LocalisationTuning
+        tuning = read_tuning(kind, in_repository(str(options["tuning"])))
+        for key, parameter in tuning.space.items():
+            for end in parameter.ends:
+                with_values(config, {key: end}, str(options["tuning"]))
+    return config, options
 
 
 def check_entrypoints(documents: list[Document]) -> None:
