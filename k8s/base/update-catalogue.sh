@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Submit one update of the catalogue to the Ray cluster and follow it to its end: count the event
-# files that are new, then search all counts. Ends with the job's exit code; told to stop, it stops
-# the job too, so that no two updates run at once.
+# files that have arrived, put them aside, and search all counts. Ends with the job's exit code; told
+# to stop, it stops the job too, so that no two updates run at once.
 set -euo pipefail
 : "${JOB_NAME:?} ${RAY_HEAD:?} ${CONFIG:?}"
 
@@ -10,15 +10,16 @@ trap 'ray job stop --address "$RAY_HEAD" "$JOB_NAME"; exit 143' TERM INT
 ray job submit --address "$RAY_HEAD" --submission-id "$JOB_NAME" -- bash -c '
   set -euo pipefail
   shopt -s nullglob
-  files=(/data/events/*.fits /data/events/*.fits.gz)
-  if ((${#files[@]} == 0)); then
-    echo "no event files in /data/events: nothing to do"
-    exit 0
-  fi
   maps=/data/ingested/counts catalogue=/data/catalogue/catalog.fits
-  python /app/jobs/ingest.py --config "$1" --events "${files[@]}" --out /data/ingested
-  if [[ $catalogue -nt $maps/provenance.json ]]; then
-    echo "no new event files: $catalogue stays"
+  files=(/data/events/*.fits /data/events/*.fits.gz)
+  if ((${#files[@]})); then
+    python /app/jobs/ingest.py --config "$1" --events "${files[@]}" --out /data/ingested
+    # Out of the way, so that the next update need not read them again to see that it knows them.
+    mkdir -p /data/events/counted
+    mv --no-clobber -- "${files[@]}" /data/events/counted/
+  fi
+  if [[ ! -e $maps/provenance.json || $catalogue -nt $maps/provenance.json ]]; then
+    echo "no new event files in /data/events: nothing to do"
     exit 0
   fi
   python /app/jobs/detect.py --counts "$maps"/*.fits --exposure builtin --out /data/catalogue

@@ -95,9 +95,7 @@ case "$1" in
 *ingest.py)
   if [[ -e "$STATE/broken" ]]; then exit 2; fi
   mkdir -p "$STATE/data/ingested/counts"
-  if [[ ! -e "$STATE/data/ingested/counts/provenance.json" || -e "$STATE/new" ]]; then
-    touch "$STATE/data/ingested/counts/"{counts_a.fits,counts_b.fits,provenance.json}
-  fi ;;
+  touch "$STATE/data/ingested/counts/"{counts_a.fits,counts_b.fits,provenance.json} ;;
 esac
 """,
 }
@@ -166,20 +164,36 @@ def test_update_counts_what_came_and_renews_the_catalogue(update: Update, checks
     assert options["out"].name == "catalogue"
 
 
+def test_update_puts_aside_what_it_counted(update: Update) -> None:
+    inbox = update.folder / "data" / "events"
+    (inbox / "week1.fits").touch()
+    assert update.run().returncode == 0
+    assert [p.name for p in (inbox / "counted").iterdir()] == ["week1.fits"]
+    assert not list(inbox.glob("*.fits"))
+
+
 def test_update_leaves_a_catalogue_that_nothing_was_added_to(update: Update) -> None:
     (update.folder / "data" / "events" / "week1.fits").touch()
     assert update.run().returncode == 0
     maps = update.folder / "data" / "ingested" / "counts" / "provenance.json"
     os.utime(maps, (1, 1))
+    update.call("ingest.py")
     update.call("detect.py")
     done = update.run()
     assert done.returncode == 0
     assert "no new event files" in done.stdout
+    assert update.call("ingest.py") is None
     assert update.call("detect.py") is None
-    (update.folder / "new").touch()
-    catalogue = update.folder / "data" / "catalogue" / "catalog.fits"
-    os.utime(catalogue, (1, 1))
+
+
+def test_update_searches_what_an_earlier_one_only_counted(update: Update) -> None:
+    (update.folder / "data" / "events" / "week1.fits").touch()
     assert update.run().returncode == 0
+    update.call("ingest.py")
+    update.call("detect.py")
+    os.utime(update.folder / "data" / "catalogue" / "catalog.fits", (1, 1))
+    assert update.run().returncode == 0
+    assert update.call("ingest.py") is None
     assert update.call("detect.py") is not None
 
 
@@ -188,6 +202,7 @@ def test_update_that_cannot_read_a_file_leaves_the_catalogue(update: Update) -> 
     (update.folder / "broken").touch()
     assert update.run().returncode == 2
     assert update.call("detect.py") is None
+    assert (update.folder / "data" / "events" / "week1.fits").is_file()
 
 
 def test_update_that_is_stopped_stops_its_job(update: Update) -> None:
