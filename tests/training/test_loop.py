@@ -369,6 +369,23 @@ def test_the_state_of_another_network_is_refused() -> None:
         fit(nn.Linear(3, 1), training, validation, settings(), loss=LOSS, state=state)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+def test_a_compiled_network_learns_the_same() -> None:
+    plain, compiled = (
+        fit(Linear(), training, validation, settings(epochs=2, compile=c), loss=LOSS).history
+        for c in (False, True)
+    )
+    for one, other in zip(plain, compiled, strict=True):
+        assert other["valid_loss"] == pytest.approx(one["valid_loss"], rel=1e-4)
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match=r"compile: there is no C\+\+ compiler \(no-such-comp"):
+        fit(Linear(), training, validation, settings(compile=True), loss=LOSS)
+
+
 @pytest.mark.parametrize("loss", ["bce", "bce_dice"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_tiny_miun_learns_one_batch_by_heart(loss: str, precision: str, config2: Config) -> None:

@@ -11,7 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from geminga.classification.images import SourceImages
+from geminga.config import Config
 from geminga.networks import build_loss
+from geminga.networks.build import build_classifier, build_miun, build_ranker
 from geminga.sections import TrainingConfig
 from geminga.training import Batch, FitResult, fit, norms
 from geminga.training.norms import SharedNorm, share_norms
@@ -159,7 +162,7 @@ def test_names_and_values_stay() -> None:
     assert torch.equal(model.eval()(x), plain.eval()(x))
 
 
-def train(rank: int, team: Team | None) -> FitResult:
+def train(rank: int, team: Team | None, model: nn.Module) -> FitResult:
     """Train on batches of 7, 7 and 2 records, or a worker's parts of them."""
     workers = team.workers if team else 1
 
@@ -190,9 +193,9 @@ def train(rank: int, team: Team | None) -> FitResult:
 
     settings = TrainingConfig(epochs=4, learning_rate=0.003)
     if team is None:
-        return fit(Small(), batches, valid, settings, loss=LOSS)
+        return fit(model, batches, valid, settings, loss=LOSS)
     return fit(
-        Small(), batches, valid, settings, loss=LOSS,
+        model, batches, valid, settings, loss=LOSS,
         rank=rank, workers=workers, wrap_model=wrap, reduce_sum=team.sum,
     )  # fmt: skip
 
@@ -200,8 +203,10 @@ def train(rank: int, team: Team | None) -> FitResult:
 @pytest.mark.parametrize("team", [2, 3, 5], indirect=True)
 def test_loss_curves_are_those_of_one_worker(team: Team) -> None:
     """Also where a batch does not divide by the workers, or is too short for all of them."""
-    alone = train(0, None)
-    shared = team.run(lambda rank: train(rank, team))
+    alone = train(0, None, Small())
+    # Made here: threads have but one stream of random numbers between them.
+    models = [Small() for _ in range(team.workers)]
+    shared = team.run(lambda rank: train(rank, team, models[rank]))
     for result in shared:
         for one, other in zip(alone.history, result.history, strict=True):
             for name in ("train_loss", "valid_loss"):
@@ -222,3 +227,22 @@ def test_parts_of_a_batch(n: int, workers: int) -> None:
     assert all(len(part) for part, _ in parts)
     mean = sum(weight * values[part].mean() for part, weight in parts) / workers
     assert mean == pytest.approx(values[rows].mean())
+
+
+@pytest.mark.parametrize("kind", ["miun", "ranker", "classifier"])
+def test_every_parameter_has_a_gradient(kind: str, config2: Config) -> None:
+    """DistributedDataParallel waits for all of them."""
+    miun = [torch.ones(2, c.pixels, c.pixels) for c in config2.channels]
+    sources = SourceImages(
+        np.ones((2, 2, 7, 7), np.float32), np.ones((2, 4, 7, 7), np.float32), np.zeros(2)
+    )
+    given: dict[str, tuple[nn.Module, list[Tensor]]] = {
+        "miun": (build_miun(config2), miun),
+        "ranker": (build_ranker(config2, 3), [torch.ones(2, 3)]),
+        "classifier": (
+            build_classifier(config2), [torch.from_numpy(sources.stack()), torch.zeros(2)]
+        ),
+    }  # fmt: skip
+    model, inputs = given[kind]
+    model(*inputs).sum().backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []

@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,7 @@ def _worker(task: dict[str, Any]) -> None:
         seed=parts.seed,
         rank=rank,
         workers=workers,
-        wrap_model=prepare_model if workers == 1 else _shared,
+        wrap_model=prepare_model if workers == 1 else partial(_shared, kind),
         reduce_sum=alone if workers == 1 else _sum_over_workers,
     )
 
@@ -260,12 +261,16 @@ class _Reporter:
             ray.train.report(numbers, checkpoint=Checkpoint.from_directory(temporary))
 
 
-def _shared(model: nn.Module) -> nn.Module:
+def _shared(kind: Kind, model: nn.Module) -> nn.Module:
     """Return a network that computes with its like in the other workers."""
     wrapped: nn.Module = prepare_model(
         share_norms(model),
-        # Statistics of normalisation are the same everywhere already.
-        parallel_strategy_kwargs={"broadcast_buffers": False},
+        parallel_strategy_kwargs={
+            # Statistics of normalisation are the same everywhere already.
+            "broadcast_buffers": False,
+            # A branch of which the data hold nothing has no gradient.
+            "find_unused_parameters": kind == "evidence_net",
+        },
     )
     return wrapped
 

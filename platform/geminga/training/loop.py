@@ -11,6 +11,8 @@ import copy
 import dataclasses
 import logging
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -162,7 +164,7 @@ def fit(
     model.to(device)
     _fill(model, state)
     if settings.compile:
-        model.compile()
+        _compile(model, device)
     wrapped = model if wrap_model is None else wrap_model(model)
     optimiser = Adam(wrapped.parameters(), lr=settings.learning_rate)
     scheduler = ReduceLROnPlateau(
@@ -284,6 +286,16 @@ def _fill(model: nn.Module, state: TrainState | None) -> None:
             f"is of another network ({str(error).splitlines()[0]})",
             "remove it to train from the start",
         ) from error
+
+
+def _compile(model: nn.Module, device: torch.device) -> None:
+    """Have a network compiled when it is first called."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+    if device.type == "cpu" and not any(map(shutil.which, names)):
+        raise InputError(
+            "compile", f"there is no C++ compiler ({' or '.join(names)})", "set it to false"
+        )
+    model.compile()
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

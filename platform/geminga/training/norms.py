@@ -47,7 +47,8 @@ def settle_norms(model: nn.Module, batches: Iterable[Batch], device: torch.devic
     with torch.no_grad():
         for batch in islice(batches, SETTLING_BATCHES):
             count_records(model, batch)
-            model(*(tensor.to(device) for tensor in batch.inputs))
+            # Not compiled: the plain mean over the batches is one more graph, for a few steps.
+            model.forward(*(tensor.to(device) for tensor in batch.inputs))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.train(was_training)
@@ -88,6 +89,7 @@ class SharedNorm(nn.modules.batchnorm._BatchNorm):
         if input.dim() < 2:
             raise ValueError(f"expected records and channels, got {input.dim()} dimensions")
 
+    @torch.compiler.disable
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (N, channels, ...) over all axes but the second."""
         if not self.training:
