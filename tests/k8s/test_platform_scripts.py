@@ -6,6 +6,7 @@ import base64
 import configparser
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -72,6 +73,21 @@ def test_secrets_that_are_there_are_kept(make_secrets: Made, tmp_path: Path) -> 
     third = make_secrets(tmp_path)
     password = values(first, "geminga-postgres")["password"]
     assert f":{password}@" in values(third, "geminga-mlflow")["basic_auth.ini"]
+
+
+@pytest.mark.parametrize("document", ["docs/operations.md", "k8s/README.md"])
+def test_documents_name_what_is_there(document: str, secret_keys: dict[str, set[str]]) -> None:
+    text = (ROOT / document).read_text()
+    named = set(re.findall(r"(?<![\w/])(?:k8s|tests|scripts|mlflow|jobs|docs)/[\w./-]*[\w]", text))
+    assert len(named) > 3
+    assert not [name for name in named if not (ROOT / name).exists()]
+    for name in re.findall(r"^ *\| `(geminga-[a-z]+)` \| `", text, re.MULTILINE):
+        assert name in secret_keys
+    for name, keys in secret_keys.items():
+        if document.startswith("docs"):
+            (row,) = re.findall(rf"\| `{name}` \| (.*) \|", text)
+            for key in keys:
+                assert key in row or key.partition("-")[2] in row
 
 
 FAKES = {
