@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Submit one update of the catalogue to the Ray cluster and follow it to its end: count the event
-# files that have arrived, put them aside, and search all counts. Ends with the job's exit code; told
-# to stop, it stops the job too, so that no two updates run at once.
+# files that have arrived, put them aside, and search all counts. Fails if the job does (the job's own
+# exit code is in its last line); told to stop, it stops the job too, so that no two run at once.
 set -euo pipefail
 : "${JOB_NAME:?} ${RAY_HEAD:?} ${CONFIG:?}"
 

