@@ -47,8 +47,8 @@ def run(verb: str, folder: Path, tuning: str) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
-def write(folder: Path, name: str, **keys: Any) -> None:
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(keys), encoding="utf-8")
+def write(folder: Path, file: str, /, **keys: Any) -> None:
+    (folder / f"{file}.yaml").write_text(yaml.safe_dump(keys), encoding="utf-8")
 
 
 def trials(folder: Path, tuning: str) -> pd.DataFrame:
