@@ -67,6 +67,13 @@ def truth_of(sky: int, seed: int = 0, n: int = 60) -> pd.DataFrame:
     )
 
 
+def photons_of(sky: int) -> pd.DataFrame:
+    """Return photons of a sky, as the observation keeps them."""
+    rng = np.random.default_rng([6, sky])
+    names = ("channel", "pixel", "year")
+    return pd.DataFrame({name: rng.integers(0, 9, 30, dtype=np.int64) for name in names})
+
+
 def found_of(truth: pd.DataFrame, sky: int, share: float, noise: int = 0) -> pd.DataFrame:
     """Return detections: sources of the greatest luck, which is the sky's own, and false ones."""
     luck = np.random.default_rng([7, sky]).uniform(size=len(truth))
@@ -166,8 +173,7 @@ def run_folder(root: Path, one: RunRecord, seed: int = 0) -> Path:
         number = sky_id(Split.TEST, sky)
         write_parquet(sky_folder(folder / "skies", number) / SOURCES_FILE, truth_of(sky, seed))
         photons = photon_file(folder / "observe", number)
-        photons.parent.mkdir(parents=True, exist_ok=True)
-        photons.write_bytes(b"photons of %d" % sky)
+        write_parquet(photons, photons_of(sky))
     for network, history in one.histories.items():
         write_json(folder / network / "history.json", history)
     for stage in ("skies", "observe", "miun", "evaluate", "report"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from compare_cases import SKIES, record, run_folder, truth_of
+from compare_cases import SKIES, photons_of, record, run_folder, truth_of
 
 from geminga.cli import main
 from geminga.errors import InputError
@@ -78,7 +78,11 @@ def test_other_photons_and_other_skies_are_seen(copies: tuple[Path, Path]) -> No
     def text() -> str:
         return compare_test_sets([read_run(str(a)), read_run(str(b))]).text
 
-    next((b / "observe").glob("photons_*")).write_bytes(b"others")
+    photons = sorted((b / "observe").glob("photons_*"))[0]
+    # Other encoding, same photons.
+    photons_of(0).to_parquet(photons, index=False, row_group_size=7, compression=None)
+    assert "with the same photons" in text()
+    write_parquet(photons, photons_of(0).assign(year=0))
     assert "seen in other photons" in text()
     write_parquet(next((b / "skies").rglob("sources.parquet")), truth_of(0, seed=3))
     assert text().startswith("NOT COMPARABLE")
@@ -104,6 +108,8 @@ def spoil(folder: Path, what: str) -> None:
         (folder / ".miun.0123.partial").mkdir()
     elif what == "torn":
         (folder / "evaluate" / "yardstick.json").write_text("{", encoding="utf-8")
+    elif what == "no photons":
+        next((folder / "observe").glob("photons_*")).write_bytes(b"PAR1 torn")
     elif what == "format":
         write_json(folder / "report" / RECORD, {"format": 99})
     elif what == "damaged":
@@ -116,6 +122,7 @@ def spoil(folder: Path, what: str) -> None:
         ("no report", r"b: is not finished: it has no report; finish it with geminga run"),
         ("begun anew", r"b: is not finished: stage miun was begun; finish it"),
         ("torn", r"yardstick.json: is not JSON"),
+        ("no photons", r"parquet: is not a readable Parquet file .*; observe the sky anew"),
         ("format", r"b: its record for comparisons is of format 99, not 1; report the run anew"),
         ("damaged", r"b: its record for comparisons is damaged \(KeyError\('config'\)\)"),
     ],

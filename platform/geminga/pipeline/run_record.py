@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from geminga.config import digest
 from geminga.distributed.search import photon_file
@@ -20,7 +21,7 @@ from geminga.evaluation.compare_record import RunRecord, TestSky
 from geminga.evaluation.confusion import ConfusionCounts
 from geminga.evaluation.summary import RunSummary
 from geminga.evaluation.yardstick_results import Yardstick
-from geminga.files import file_digest, read_json, read_parquet
+from geminga.files import read_json, read_parquet
 from geminga.pipeline.runner import STAGE_FILE
 from geminga.seeds import Split, sky_id
 from geminga.sky.sky_files import SOURCES_FILE
@@ -134,5 +135,29 @@ def _test_skies(root: Path, config: Mapping[str, Any]) -> Iterable[TestSky]:
             raise InputError(str(path), f"has no column {error}", "simulate it anew") from error
 
 
+def photon_digest(path: Path) -> str:
+    """Return the digest of the photons in a file: of its columns, whatever their encoding.
+
+    Raises
+    ------
+    InputError
+        If it is no Parquet file.
+    """
+    sums: dict[str, Any] = {}
+    try:
+        with pq.ParquetFile(here(path)) as stored:
+            for batch in stored.iter_batches():
+                for name in sorted(batch.schema.names):
+                    values = np.ascontiguousarray(batch[name].to_numpy(zero_copy_only=False))
+                    sums.setdefault(name, hashlib.sha256()).update(values.tobytes())
+    except (OSError, ValueError) as error:
+        line = str(error).splitlines()[0]
+        raise InputError(
+            str(path), f"is not a readable Parquet file ({line})", "observe the sky anew"
+        ) from error
+    names = ",".join(f"{name}:{one.hexdigest()}" for name, one in sorted(sums.items()))
+    return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
 def _digest(path: Path) -> str:
-    return file_digest(here(path)) if exists(path) else ""
+    return photon_digest(path) if exists(path) else ""
