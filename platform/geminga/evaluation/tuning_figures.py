@@ -53,6 +53,7 @@ def objective_by_setting(
     for empty in axes[panels:]:
         empty.set_visible(False)
     figure.suptitle(f"{words[:1].upper()}{words[1:]}", fontsize=11)
+    figure.supxlabel("darker: later; cross: stopped early; ring: best", fontsize=8, color=GREY)
     number = table["trial"].to_numpy(np.float64)
     _in_order(axes[0], number, objective, measured, mode)
     whole = (table["status"] == "finished").to_numpy() & measured
