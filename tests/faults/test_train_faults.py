@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def training(folder: Path, config: Config, files: Path, **settings: object) -> T
     folder.mkdir(exist_ok=True)
     tree = config.model_dump(mode="json")
     tree["miun_training"] |= {
-        "epochs": 3, "batch_size": 5, "threads": 1, "checkpoint_minutes": 1e-9, **settings,
+        "epochs": 3, "batch_size": 3, "threads": 1, "checkpoint_minutes": 1e-9, **settings,
     }  # fmt: skip
     task = {
         "config": tree,
@@ -115,18 +116,36 @@ def calm(
     return history, (one.folder / "model.safetensors").read_bytes()
 
 
-def train_workers(session: int) -> list[int]:
-    """The processes that train among those of a session."""
-    found = []
+def members(session: int) -> dict[int, bytes]:
+    """Return the processes of a session, and how they were called."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            name = (path / "cmdline").read_bytes()
-            own = int((path / "stat").read_text().rpartition(")")[2].split()[3])
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] != "Z":
+                found[int(path.name)] = (path / "cmdline").read_bytes()
         except OSError:
             continue
-        if own == session and b"RayTrainWorker" in name:
-            found.append(int(path.name))
     return found
+
+
+def train_workers(session: int) -> list[int]:
+    """Return the processes that train among those of a session."""
+    return [pid for pid, name in members(session).items() if b"RayTrainWorker" in name]
+
+
+def kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill a driver and its Ray without warning."""
+
+    def gone() -> bool:
+        for pid in members(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not members(process.pid)
+
+    process.kill()
+    process.wait()
+    until(gone, "all its processes are gone")
 
 
 def test_a_killed_worker_and_a_killed_driver_leave_the_network_as_it_would_be(
@@ -142,11 +161,10 @@ def test_a_killed_worker_and_a_killed_driver_leave_the_network_as_it_would_be(
         until(broken.reached(1, 2), "the first epoch is under way")
         (worker,) = train_workers(process.pid)
         os.kill(worker, signal.SIGKILL)
-        until(lambda: "miun goes on after epoch 0, step" in broken.log, "another worker goes on")
+        until(lambda: "miun goes on after epoch" in broken.log, "another worker goes on")
         until(broken.reached(2, 2), "the second epoch is under way")
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_session(process)
     before = len(broken.log)
     assert not (tmp_path / "history.json").exists()
     assert broken.finish(broken.start()) == calm[0]
@@ -170,10 +188,8 @@ def test_training_goes_on_with_the_nodes_that_are_left(
             nodes.remove()
             history = joined.finish(process)
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            kill_session(process)
     assert "with 1 workers" in joined.log
     for row, other in zip(history, calm[0], strict=True):
         for name in ("train_loss", "valid_loss"):
-            assert row[name] == pytest.approx(other[name], rel=2e-3), name
+            assert row[name] == pytest.approx(other[name], rel=2e-2), name

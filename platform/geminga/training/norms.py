@@ -89,7 +89,7 @@ class SharedNorm(nn.modules.batchnorm._BatchNorm):
         if input.dim() < 2:
             raise ValueError(f"expected records and channels, got {input.dim()} dimensions")
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (N, channels, ...) over all axes but the second."""
         if not self.training:
