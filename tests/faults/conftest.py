@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster_demo import Head, local_head
-from fault_run import finish, on
+from fault_run import SETTINGS, finish, on
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +25,10 @@ def head() -> Iterator[Head]:
 
 
 @pytest.fixture(scope="session")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run that nothing happened to."""
-    out = tmp_path_factory.mktemp("quiet")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the folder of a run that nothing happened to, for each verb that is broken."""
+    folders = {verb: tmp_path_factory.mktemp(f"quiet_{verb}") for verb in SETTINGS}
     with local_head(2, {"OMP_NUM_THREADS": "1"}) as calm:
-        finish("patches", out, on(calm), out / "log")
-        finish("detect", out, on(calm), out / "log")
-    return out / "tiny"
+        for verb, out in folders.items():
+            finish(verb, out, on(calm), out / "log")
+    return {verb: out / "tiny" for verb, out in folders.items()}
