@@ -79,10 +79,6 @@ MODEL = ("--exposure", "exposure.fits", "--model", "small", "--out", "out")
         ),
         (lambda p: write_map(p, with_pixel(1e30)), "row 20000 holds 1e+30 counts; at most"),
         (
-            lambda p: write_map(p, ones() * 2000),
-            "196,608,000 photons; at most 100,000,000 are taken",
-        ),
-        (
             lambda p: write_map(p, ones(), edges_kev=(1e6, 2e6, 30e6)),
             "do not fit (energies 2-30 GeV",
         ),
@@ -258,6 +254,16 @@ def test_too_many_events(
     monkeypatch.setattr("geminga.sky.photons.MOST_PHOTONS", 1000)
     line = refused(capsys, "--events", "events.fits", *MODEL)
     assert "6,770 photons; at most 1,000 are taken: leave out the lowest energies" in line
+
+
+def test_too_many_filled_pixels(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Maps of 1e9 photons are taken: memory goes with the pixels that hold some."""
+    write_map(here / "counts.fits", ones() * 2000)
+    monkeypatch.setattr("geminga.sky.formats.healpix.MOST_PHOTONS", 1000)
+    line = refused(capsys, "--counts", "counts.fits", *MODEL)
+    assert "98,304 pixels with counts; at most 1,000 are taken: make maps with" in line
 
 
 def test_one_hot_pixel_makes_sources_nowhere_else(here: Path) -> None:

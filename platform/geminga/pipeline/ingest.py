@@ -15,34 +15,29 @@ import numpy as np
 from astropy.io import fits
 
 from geminga import storage
-from geminga.arrays import Float64, Int32
-from geminga.bands import Channel
+from geminga.arrays import Float64
 from geminga.config import Config, ObservedConfig
 from geminga.distributed.ingest import EventCounter, EventExaminer, part_file, row_ranges
 from geminga.distributed.session import ray_session
 from geminga.distributed.work import Piece, Worker, run_here, run_pieces
 from geminga.errors import InputError
-from geminga.files import atomic, remove_temporaries, write_json
+from geminga.files import remove_temporaries
 from geminga.pipeline.ingested import (
-    GOOD_TIMES_FILE,
     MAPS,
-    PROVENANCE_FILE,
     Ingestion,
     SeenFile,
     State,
-    header_cards,
     joined,
     overlap_s,
-    provenance,
     read_state,
 )
+from geminga.pipeline.ingested_maps import map_name, write_maps
 from geminga.response.event_types import class_bit
 from geminga.sky.formats.fits_input import column_name
 from geminga.sky.formats.ft1_rows import CUTS, RowCuts
 from geminga.sky.formats.ft1_stream import EventTable
-from geminga.sky.formats.healpix_write import write_counts_map
 from geminga.sky.formats.selection import check_selection, read_selection
-from geminga.sky.partial_counts import MOST_COUNTS, CountGrid, add_counts, read_totals
+from geminga.sky.partial_counts import MOST_COUNTS, CountGrid, read_totals
 
 _LOG = logging.getLogger(__name__)
 NSIDE = 2048
@@ -152,17 +147,11 @@ def ingest(request: IngestRequest, config: Config) -> Ingested:
     if new:
         parts = _count(new, request, ingestion)
         state = _added(state, new, parts, ingestion)
-        _write(maps, parts, state, ingestion, is_there)
+        write_maps(maps, parts, state, ingestion, is_there)
     storage.remove(request.out / PARTS)
     rows, photons = state.passed.get("read", 0), state.passed.get(CUTS[-1], 0)
     _LOG.info("%d new file(s): %d of %d events in the maps", len(new), photons, rows)
     return Ingested(len(new), len(state.files), rows, photons, paths)
-
-
-def map_name(channel: Channel, nside: int) -> str:
-    """Return the name of a channel's map."""
-    types = f"_{'+'.join(channel.event_types)}" if channel.labelled else ""
-    return f"counts_{channel.emin_gev:g}-{channel.emax_gev:g}GeV{types}_nside{nside}.fits"
 
 
 def _checked(request: IngestRequest, config: Config) -> Ingestion:
@@ -377,46 +366,3 @@ def _added(
 
 def _order(file: SeenFile) -> tuple[float, str]:
     return (-np.inf if file.start_s is None else file.start_s, file.sha256)
-
-
-def _write(
-    maps: Path, parts: Sequence[Path], state: State, ingestion: Ingestion, is_there: bool
-) -> None:
-    """Add counts to the maps that are there, and put the new ones in their place, all at once."""
-    channels, bins = ingestion.config.channels, ingestion.time_bins
-    numbers = {}
-    with atomic(maps) as folder:
-        folder.mkdir(parents=True)
-        for index, channel in enumerate(channels):
-            name = map_name(channel, ingestion.nside)
-            cards = header_cards(ingestion, state, channel)
-            total = np.zeros(12 * ingestion.nside**2, dtype=np.int32)
-            for number in range(bins):
-                place = Path(f"time_{number:03d}") / name if bins > 1 else Path(name)
-                counts = total if bins == 1 else np.zeros_like(total)
-                if is_there:
-                    counts += _old_counts(storage.here(maps / place))
-                for part in parts:
-                    add_counts(counts, number * len(channels) + index, storage.here(part))
-                if bins > 1:
-                    total += counts
-                    within = _bin_range(ingestion, number)
-                    good = joined([state.good_times], within)
-                    own = header_cards(ingestion, replace(state, good_times=good), channel)
-                    (folder / place.parent).mkdir(exist_ok=True)
-                    write_counts_map(folder / place, counts, channel, own, good)
-            numbers[channel.label] = int(total.sum())
-            write_counts_map(folder / name, total, channel, cards, state.good_times)
-        np.save(folder / GOOD_TIMES_FILE, state.good_times)
-        write_json(folder / PROVENANCE_FILE, provenance(ingestion, state, numbers))
-
-
-def _bin_range(ingestion: Ingestion, number: int) -> tuple[float, float]:
-    start, stop = ingestion.time_range_s
-    edges = np.linspace(start or 0.0, stop or 0.0, ingestion.time_bins + 1)
-    return float(edges[number]), float(edges[number + 1])
-
-
-def _old_counts(path: Path) -> Int32:
-    with fits.open(path, memmap=True) as hdus:
-        return np.array(hdus[1].data["CHANNEL1"], dtype=np.int32)
