@@ -59,11 +59,17 @@ database=${ports[1]} store=${ports[2]}
 
 pids=()
 stop() {
-  trap - EXIT INT TERM
-  # The server first, what it writes to last; SIGINT is PostgreSQL's fast shutdown.
+  trap - EXIT
+  trap '' INT TERM
+  # The server first, what it writes to last: PostgreSQL stops when nobody is connected any more.
   for ((k = ${#pids[@]} - 1; k >= 0; k--)); do
-    kill -s "$([ "$k" = 0 ] && echo INT || echo TERM)" "${pids[k]}" 2>/dev/null || true
-    wait "${pids[k]}" 2>/dev/null || true
+    kill -TERM "${pids[k]}" 2>/dev/null || continue
+    for _ in {1..50}; do
+      kill -0 "${pids[k]}" 2>/dev/null || break
+      sleep 0.2
+    done
+    # What does not listen is ended: PostgreSQL mends itself at its next start.
+    kill -KILL "${pids[k]}" 2>/dev/null || true
   done
 }
 trap stop EXIT
@@ -71,12 +77,15 @@ trap 'exit 0' INT TERM
 
 data=$folder/postgres
 if [ ! -f "$data/PG_VERSION" ]; then
+  # A file, gone at once: no list of processes shows the password.
+  password=$folder/postgres.password
   mkdir -p "$data"
-  [ ${#as[@]} = 0 ] || chown "$owner" "$data"
-  # From a pipe: no file and no list of processes shows the password.
+  printf '%s\n' "$POSTGRES_PASSWORD" >"$password"
+  [ ${#as[@]} = 0 ] || chown "$owner" "$data" "$password"
   (cd / && "${as[@]}" "$postgres/initdb" --pgdata="$data" --username=mlflow --auth=scram-sha-256 \
-    --encoding=UTF8 --locale=C --pwfile=/dev/stdin) <<<"$POSTGRES_PASSWORD" >"$folder/initdb.log" ||
+    --encoding=UTF8 --locale=C --pwfile="$password") >"$folder/initdb.log" 2>&1 ||
     fail "initdb: see $folder/initdb.log"
+  rm "$password"
 fi
 (cd / && exec "${as[@]}" "$postgres/postgres" -D "$data" -p "$database" -c listen_addresses=127.0.0.1 \
   -c unix_socket_directories=) >"$folder/postgres.log" 2>&1 &
@@ -100,8 +109,9 @@ export POSTGRES_PASSWORD PGPASSWORD=$POSTGRES_PASSWORD
 export AWS_ACCESS_KEY_ID=$S3_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$S3_SECRET_KEY
 export AWS_DEFAULT_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true
 export MLFLOW_S3_ENDPOINT_URL=http://127.0.0.1:$store
+echo "$MLFLOW_S3_ENDPOINT_URL" >"$folder/s3.address"
 alive() { for pid in "${pids[@]}"; do kill -0 "$pid" 2>/dev/null || fail "a server ended: see the logs in $folder"; done; }
-until "$postgres/pg_isready" --quiet --host=127.0.0.1 --port="$database"; do alive; sleep 0.2; done
+until "$postgres/pg_isready" --quiet --username=mlflow --host=127.0.0.1 --port="$database"; do alive; sleep 0.2; done
 "$postgres/psql" --host=127.0.0.1 --port="$database" --username=mlflow --dbname=postgres --quiet \
   --tuples-only --command="SELECT 1 FROM pg_database WHERE datname = 'mlflow'" | grep -q 1 ||
   "$postgres/createdb" --host=127.0.0.1 --port="$database" --username=mlflow mlflow
@@ -117,7 +127,7 @@ s3.put_object(Bucket="mlflow", Key="ready", Body=b"ready")
 END
 do alive; sleep 0.2; done
 
-uri=postgresql://mlflow:$POSTGRES_PASSWORD@127.0.0.1:$database/mlflow
+uri=postgresql+psycopg2://mlflow:$POSTGRES_PASSWORD@127.0.0.1:$database/mlflow
 cat >"$folder/basic_auth.ini" <<END
 [mlflow]
 default_permission = READ

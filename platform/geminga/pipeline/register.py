@@ -13,7 +13,9 @@ from geminga.pipeline.aliases import CANDIDATE, DETECTOR
 from geminga.pipeline.class_model import CLASS_MODEL, REGISTERED_AS
 from geminga.pipeline.evidence import is_measured
 from geminga.pipeline.logged import log_folder, log_network, log_skies
+from geminga.pipeline.run_record import RECORD
 from geminga.pipeline.runner import Context
+from geminga.storage import here
 
 REGISTER = "register"
 """Name of the stage."""
@@ -52,6 +54,7 @@ def run_register(context: Context, folder: Path) -> Mapping[str, Any]:
     config, tracker = context.config, context.tracker
     # A store that this run is new to has heard nothing of the stages finished before.
     log_skies(context, context.folder("skies"))
+    tracker.parent_artifact(here(context.folder("report") / RECORD))
     by_likelihood = is_measured(config)
     tags = {
         name: log_network(context, name, context.folder(stage) / "model")

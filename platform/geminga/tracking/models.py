@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import mlflow.pyfunc
 import numpy as np
-from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, Schema, TensorSpec
 
 import geminga
 from geminga.config import Config
@@ -39,6 +37,14 @@ def folder_digest(folder: Path) -> str:
             one = hashlib.file_digest(stream, "sha256").hexdigest()
         whole.update(f"{path.relative_to(folder).as_posix()} {one}\n".encode())
     return whole.hexdigest()
+
+
+def _mlflow() -> Any:
+    """Return MLflow's module of models, which takes seconds and warns of types of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        import mlflow.pyfunc
+    return mlflow
 
 
 @contextmanager
@@ -68,11 +74,13 @@ def network_model(weights: Path, config: Config) -> Iterator[tuple[Path, str]]:
         example = model.example()
         digest = folder_digest(data)
         target = Path(temporary) / "model"
+        mlflow = _mlflow()
+        inputs, outputs = _schema(example), _schema(np.asarray(model.predict(example)))
         mlflow.pyfunc.save_model(
             target,
             loader_module="geminga.tracking.flavour",
             data_path=str(data),
-            signature=ModelSignature(_schema(example), _schema(np.asarray(model.predict(example)))),
+            signature=mlflow.models.ModelSignature(inputs, outputs),
             input_example=example,
             pip_requirements=[f"geminga=={geminga.__version__}"],
             metadata={"config_hash": config.hash(), "name": config.name},
@@ -91,16 +99,16 @@ def folder_model(folder: Path, metadata: dict[str, Any]) -> Iterator[tuple[Path,
         target = Path(temporary) / "model"
         target.mkdir()
         shutil.copytree(folder, target / DATA)
-        model = Model(metadata=metadata)
+        model = _mlflow().models.Model(metadata=metadata)
         model.add_flavor(FLAVOUR, version=geminga.__version__, data=DATA)
         model.save(str(target / "MLmodel"))
         yield target, folder_digest(folder)
 
 
-def _schema(values: dict[str, np.ndarray] | np.ndarray) -> Schema:
-    specs: list[ColSpec | TensorSpec]
+def _schema(values: dict[str, np.ndarray] | np.ndarray) -> Any:
+    types = _mlflow().types
     if isinstance(values, dict):
-        specs = [TensorSpec(v.dtype, (-1, *v.shape[1:]), name) for name, v in values.items()]
+        specs = [types.TensorSpec(v.dtype, (-1, *v.shape[1:]), name) for name, v in values.items()]
     else:
-        specs = [TensorSpec(values.dtype, (-1, *values.shape[1:]))]
-    return Schema(specs)
+        specs = [types.TensorSpec(values.dtype, (-1, *values.shape[1:]))]
+    return types.Schema(specs)

@@ -65,6 +65,8 @@ class Registry:
             )
         self.uri = checked_uri(uri, OPTION)
         quiet()
+        # Of a local store MLflow asks that of the process, whatever a client was given.
+        mlflow.set_tracking_uri(self.uri)
         self._client = mlflow.MlflowClient(self.uri, self.uri)
 
     def by_alias(self, name: str, alias: str) -> Version | None:
