@@ -162,3 +162,17 @@ def test_an_output_that_cannot_be_a_folder(config2: Config, tmp_path: Path, log:
     blocked.write_text("not a folder")
     with pytest.raises(InputError, match=r"cannot be written .*; choose a writable folder"):
         run_stages(make_stages(log), configured(config2, blocked), digest)
+
+
+def test_a_training_is_the_same_whoever_shares_it(config2: Config) -> None:
+    """A run that lost its nodes goes on with other workers where it stopped."""
+    stage = Stage("m", lambda _c, _f: {}, settings=("miun_training",))
+
+    def key(**changes: object) -> str:
+        training = config2.miun_training.model_copy(update=changes)
+        config = config2.model_copy(update={"miun_training": training})
+        return runner.stage_keys([stage], config, str)["m"]
+
+    shared = {"workers": 4, "min_workers": 2, "loader_workers": 3, "threads": 2}
+    assert key(**shared, checkpoint_minutes=1.0) == key()
+    assert len({key(), key(batch_size=7), key(precision="bfloat16"), key(epochs=3)}) == 4

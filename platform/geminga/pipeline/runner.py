@@ -25,6 +25,7 @@ from geminga.config import Config, digest
 from geminga.errors import InputError
 from geminga.files import read_json, remove_temporaries, write_json
 from geminga.pipeline.taking import take_run
+from geminga.sections.learning import SHARING
 from geminga.tracking import Tracker
 from geminga.tracking.datasets import file_datasets
 
@@ -105,9 +106,13 @@ def stage_keys(
 
 
 def _setting(tree: Mapping[str, Any], key: str) -> Any:
+    value: Any = tree
     for part in key.split("."):
-        tree = tree[part]
-    return tree
+        value = value[part]
+    if key.endswith("_training"):
+        # A training that is interrupted goes on with what there is of workers.
+        return {name: v for name, v in value.items() if name not in SHARING}
+    return value
 
 
 def run_stages(

@@ -71,6 +71,10 @@ class TrainingConfig(Section):
         return self
 
 
+SHARING = frozenset({"workers", "min_workers", "loader_workers", "threads", "checkpoint_minutes"})
+"""Settings of a training that say who does it; they change no result beyond rounding."""
+
+
 class LocalisationConfig(Section):
     """From network output to source positions."""
 
