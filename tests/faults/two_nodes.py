@@ -17,7 +17,10 @@ KEEPER = """
 import sys
 from ray.cluster_utils import Cluster
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": sys.argv[1]})
+cluster = Cluster(
+    initialize_head=True,
+    head_node_args={"num_cpus": 1, "temp_dir": sys.argv[1], "include_dashboard": False},
+)
 second = cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
 print(cluster.address, flush=True)

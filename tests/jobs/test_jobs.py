@@ -60,7 +60,7 @@ def test_a_stage_reads_well_in_the_log_and_is_kept_outside_the_job(
     assert "[2/2] skies: done in " in said
     assert "skies: 3/3 sky" in said
     assert "\r" not in said
-    assert "\x1b" not in "\n".join(line for line in done.log if "cli.py" not in line)
+    assert "\x1b" not in "\n".join(line for line in done.log if "cli.py" not in line), "colours"
     for noise in ("pid=", "WARNING", "INFO worker", "Progress bars", "Traceback"):
         assert noise not in said
     assert told(tmp_path / "tiny", "skies")["summary"]

@@ -25,7 +25,7 @@ PACKAGE = Path(geminga.__file__).parents[1]
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in ("RAY_JOB_CONFIG_JSON_ENV_VAR", "GEMINGA_DATA", "GEMINGA_STORAGE"):
+    for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", "GEMINGA_DATA", "GEMINGA_STORAGE"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
@@ -58,6 +58,14 @@ def test_the_data_folder_is_handed_on_as_one_that_does_not_depend_on_the_place(
     assert "GEMINGA_DATA" not in worker_environment()
     (tmp_path / "shared" / "data").mkdir(parents=True)
     assert worker_environment()["GEMINGA_DATA"] == str(tmp_path / "shared" / "data")
+
+
+def test_workers_know_their_cluster_among_others(plain: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plain.chdir(tmp_path)
+    plain.setenv("RAY_ADDRESS", "192.0.2.7:6379")
+    assert worker_environment()["RAY_ADDRESS"] == "192.0.2.7:6379"
+    plain.setenv("RAY_ADDRESS", "auto")
+    assert "RAY_ADDRESS" not in worker_environment()
 
 
 def test_what_the_job_was_submitted_with_stands(plain: pytest.MonkeyPatch, tmp_path: Path) -> None:

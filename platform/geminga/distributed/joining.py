@@ -36,6 +36,9 @@ def worker_environment() -> dict[str, str]:
         here = Path.cwd().resolve()
         uploaded = "working_dir" in given and package.is_relative_to(here)
         wanted["PYTHONPATH"] = str(package.relative_to(here) if uploaded else package)
+    if ":" in os.environ.get(_WHERE, ""):
+        # Ray Train's own helpers look for the cluster anew, and may find others on their machine.
+        wanted[_WHERE] = os.environ[_WHERE]
     data = Path(os.environ.get("GEMINGA_DATA", Path("..") / "shared" / "data"))
     if "GEMINGA_DATA" in os.environ or data.is_dir():
         wanted["GEMINGA_DATA"] = str(data.resolve())

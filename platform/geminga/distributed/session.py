@@ -64,6 +64,9 @@ def ray_session(cores: int = 0) -> Iterator[None]:
 
 def _start_or_join(cores: int) -> None:
     """Join the cluster of RAY_ADDRESS, or start Ray on this machine."""
+    if not sys.stderr.isatty():
+        # Lines of workers in a log; colours are for a terminal.
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     address = os.environ.get("RAY_ADDRESS")
     if address:
         check_reachable(address)
