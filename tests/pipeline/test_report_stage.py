@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from geminga.evaluation.class_metrics import Classified
 from geminga.evaluation.class_results import ClassResult
 from geminga.evaluation.class_text import leading_table as leading_class_table
 from geminga.evaluation.class_yardstick import ClassSettings, measure_classes
+from geminga.evaluation.compare_record import RunRecord
 from geminga.evaluation.counts import LATITUDES
 from geminga.evaluation.summary import RegionSummary, RunSummary, SearchSummary
 from geminga.evaluation.yardstick import YardstickSettings, measure_searches
 from geminga.evaluation.yardstick_results import Yardstick
 from geminga.evaluation.yardstick_text import leading_table
-from geminga.files import write_json
+from geminga.files import read_json, write_json
 from geminga.pipeline.report import CAPTIONS, SECTIONS, run_report
 from geminga.pipeline.runner import Context
 from geminga.pipeline.yardstick import write_by_model
@@ -34,6 +36,7 @@ class FakeTracker:
 
     def __init__(self) -> None:
         self.kept: list[tuple[str, Path]] = []
+        self.figures: dict[str, float] = {}
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         assert path.is_file()
@@ -41,6 +44,9 @@ class FakeTracker:
 
     def parent_artifact(self, path: Path) -> None:
         self.kept.append(("parent", path))
+
+    def parent_metrics(self, values: Mapping[str, float]) -> None:
+        self.figures.update(values)
 
 
 def summary() -> RunSummary:
@@ -90,7 +96,12 @@ def test_the_report_has_figures_origin_and_settings(config2: Config, tmp_path: P
     assert context.tracker.kept == [
         ("stage", folder / "report.html"),
         ("parent", folder / "report.html"),
+        ("parent", folder / "comparison.json"),
     ]
+    assert context.tracker.figures["catalogue/completeness"] == 0.625
+    record = RunRecord.from_json(read_json(folder / "comparison.json"), "the folder")
+    assert record.name == config2.name
+    assert record.config_hash == config2.hash()
 
 
 def measured_in(root: Path) -> Yardstick:
