@@ -1,6 +1,6 @@
 """Jobs on a cluster: from submit to first work, and what each fault costs.
 
-Run ``python tests/benchmarks/bench_jobs.py --skies 8``. Every round simulates the same skies of the
+Run ``python tests/benchmarks/bench_jobs.py --skies 100``. Every round simulates the same skies of the
 tiny configuration on a head of its own with two cores, into a folder of its own. *Recovery* is the
 time from the fault to the next finished sky, with whatever has to be started again for it: a
 driver, a head, a submission. *Ratio* is the whole time from start to end, the fault in it, to that
@@ -169,7 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--skies", type=int, default=8, help="training skies; two more are made")
+    parser.add_argument("--skies", type=int, default=100, help="training skies; two more are made")
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as scratch:
