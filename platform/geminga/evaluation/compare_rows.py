@@ -138,7 +138,7 @@ def _detection(record: RunRecord) -> Iterator[Figure]:
             if point is not None:
                 yield Figure(
                     f"Other searches, completeness at purity {_two(PURITY)}", name,
-                    f"searches/{_tidy(name)}/completeness_at_purity_{_two(PURITY)}",
+                    f"searches/{_tidy(name)}",
                     Estimate(point.completeness.value, point.completeness.error), MORE,
                 )  # fmt: skip
     for one in record.summary.searches[:1]:
@@ -159,14 +159,15 @@ def _completeness(part: str, figures: PartFigures, whole: bool) -> Iterator[Figu
         if not whole and key != PURITY:
             continue
         label = f"at purity {_two(key)}" if whole else part
+        end = f"_at_purity_{_two(key)}" if whole else ""
         own = Estimate(point.completeness.value, point.completeness.error)
         yield Figure(
-            group, label, f"{start}completeness_at_purity_{_two(key)}", own, MORE,
+            group, label, f"{start}completeness{end}", own, MORE,
             draw=f"completeness/{part}/{key}",
         )  # fmt: skip
         if point.completeness.ratio is not None:
             yield Figure(
-                group, f"{label}, of the oracle's", f"{start}ratio_to_oracle_at_purity_{_two(key)}",
+                group, f"{label}, of the oracle's", f"{start}ratio_to_oracle{end}",
                 point.completeness.ratio, MORE, draw=f"ratio/{part}/{key}",
             )  # fmt: skip
 
@@ -216,7 +217,9 @@ def _classes(record: RunRecord) -> Iterator[Figure]:
     for key, label, better in (*_CLASS_ROWS, *rows):
         judged = classifier.figures.get(key)
         if judged is not None:
-            metric = "classes/" + "/".join(_tidy(part) for part in key.split("/"))
+            # MLflow's table of several runs cuts names beyond some forty letters.
+            kind, _, pair = key.partition("/")
+            metric = f"pairs/{_tidy(pair.replace(' against ', ' '))}" if pair else f"classes/{kind}"
             yield Figure(
                 "Classes", label, metric, Estimate(judged.value, judged.error), better,
                 draw=key, of_classes=True,
