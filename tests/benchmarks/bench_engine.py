@@ -81,7 +81,7 @@ def stages(config: Config, folder: Path, skies: int) -> Iterator[Stage]:
         target = folder / f"candidates_{number}.parquet"
         write_parquet(target, candidates_of(found, config, number))
         measured.append(
-            {"sky_id": number, "candidates": str(target), "photons": "", "kind": "train"}
+            {"sky_id": number, "candidates": str(target), "photons": "", "kind": ""}
         )
     yield Stage(
         "evidence",
@@ -148,6 +148,8 @@ def main() -> None:
         with ray_session(2):
             pass
         for stage in stages(config, folder, options.skies):
+            if len(lines) == len(options.stages):
+                break
             if stage.name not in options.stages:
                 loop(stage, str(folder / stage.name))
                 continue
