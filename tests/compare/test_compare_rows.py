@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from compare_cases import CONFIG, record
 
+from geminga.evaluation.bootstrap import Estimate
 from geminga.evaluation.compare_record import RunRecord, TestSky, compare_test_sets
 from geminga.evaluation.compare_rows import Row, compare_rows, headline
 
@@ -40,7 +41,7 @@ def test_the_better_run_is_marked_beyond_the_error_alone() -> None:
 
 
 def test_where_less_is_better() -> None:
-    a, b = record("a", skill=0.2), record("b", skill=0.7)
+    a, b = record("a", skill=0.1), record("b", skill=0.45)
     rows = rows_of(a, b)
     macro, ece = rows[MACRO], rows["Classes", "expected calibration error"]
     assert macro.best == 1
@@ -104,11 +105,29 @@ def test_a_real_sky_has_no_truth_to_be_measured_by() -> None:
 
 
 def test_means_over_other_classes_do_not_compare() -> None:
-    other = record("b", skill=0.9, classes=["BLL", "FSRQ", "PSR"])
+    other = record("b", skill=0.45, classes=["BLL", "FSRQ", "PSR"])
     rows = rows_of(record("a", skill=0.1), other)
     assert rows[MACRO].differences == (None,)
     assert rows[MACRO].best is None
     assert rows["Classes", "balanced accuracy, BLL against FSRQ"].best == 1
+
+
+def test_a_figure_of_a_single_source_is_no_best() -> None:
+    one, other = record("a", 0.4), record("b", 0.8)
+    search = one.yardstick.searches["ours"] if one.yardstick else None
+    assert one.yardstick is not None
+    assert search is not None
+    luck = replace(search.positions[0], median_deg=Estimate(1e-6, 0.0), n=1)
+    empty = replace(search.positions[0], median_deg=Estimate(math.nan, math.nan), n=0)
+    for position, value in ((luck, 1e-6), (empty, math.nan)):
+        lucky = replace(search, positions=(position, *search.positions[1:]))
+        yardstick = replace(one.yardstick, searches={"ours": lucky})
+        row = rows_of(replace(one, yardstick=yardstick), other)["Positions", "median error (deg)"]
+        assert row.cells[0] is not None
+        assert row.cells[0].estimate.value == pytest.approx(value, nan_ok=True)
+        assert row.best is None
+    assert row.reasons == ("nothing was found to measure it on", "")
+    assert row.differences == (None,)
 
 
 def test_without_resamples_errors_are_added_in_quadrature() -> None:

@@ -182,6 +182,10 @@ def _positions(search: SearchFigures) -> Iterator[Figure]:
             "Positions", words, f"position/{name}", getattr(search.positions[0], name), LESS,
             "{:.4f}", f"position/{name}",
         )  # fmt: skip
+    yield Figure(
+        "Positions", "sources measured", "position/sources",
+        Estimate(float(search.positions[0].n), math.nan), NEITHER, "{:.0f}",
+    )  # fmt: skip
     for name in ("inside_68", "inside_95"):
         yield Figure(
             "Positions", f"share inside the claimed {name[-2:]} %", f"position/{name}",
@@ -253,7 +257,7 @@ def _row(
     example: Figure, cells: tuple[Figure | None, ...], records: Sequence[RunRecord], sets: TestSets
 ) -> Row:
     reasons = tuple(
-        "" if cell is not None else _reason(example, record)
+        _reason(example, record) if cell is None else _nothing(cell)
         for cell, record in zip(cells, records, strict=True)
     )
     number = range(len(cells))
@@ -274,7 +278,7 @@ def _row(
         reasons,
         tuple(None if pair is None else pair[0] for pair in firsts),
         all(pair is None or pair[1] for pair in firsts),
-        _best(example.better, pairs),
+        _best(example.better, cells, pairs),
     )
 
 
@@ -299,15 +303,25 @@ def _draws(record: RunRecord, figure: Figure) -> Draws | None:
     return record.class_draws if figure.of_classes else record.search_draws
 
 
-def _best(better: int, pairs: Sequence[Sequence[_Difference]]) -> int | None:
+def _best(
+    better: int, cells: Sequence[Figure | None], pairs: Sequence[Sequence[_Difference]]
+) -> int | None:
     """Return the run that is better than every other one beyond the error of the difference."""
     if not better:
         return None
     for run, row in enumerate(pairs):
         against = [pair[0] for other, pair in enumerate(row) if other != run and pair is not None]
-        if against and all(d.value * better > d.error for d in against):
+        # Where no resample changes a figure it stands for a single source or two.
+        cell = cells[run]
+        known = cell is not None and cell.estimate.error > 0
+        if known and against and all(d.value * better > d.error for d in against):
             return run
     return None
+
+
+def _nothing(cell: Figure) -> str:
+    """Return why a figure that was measured has no value; empty if it has one."""
+    return "" if math.isfinite(cell.estimate.value) else "nothing was found to measure it on"
 
 
 def _reason(example: Figure, record: RunRecord) -> str:
