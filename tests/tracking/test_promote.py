@@ -201,7 +201,9 @@ def test_champions_follow_the_rule(
         promote(registry, rules, "0000", ())
 
 
-def test_detect_is_given_the_files_of_a_version(registry: Registry) -> None:
+def test_detect_is_given_the_files_of_a_version(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert [is_registered(m) for m in ("champion", "models:/detector/3", "front", None)] == [
         True, True, False, False,
     ]  # fmt: skip
@@ -221,6 +223,7 @@ def test_detect_is_given_the_files_of_a_version(registry: Registry) -> None:
         given_model("front", registry.uri),
     ):
         pass
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with pytest.raises(InputError, match="set MLFLOW_TRACKING_URI"), given_model("champion", None):
         pass
 

@@ -145,6 +145,12 @@ def test_the_tiny_pipeline_and_its_models(server: Server, tmp_path: Path) -> Non
     for name in ("miun", "ranker", "classifier", "detector"):
         version = client.get_model_version_by_alias(name, "candidate")
         assert version.run_id == run_id
+    mlflow.set_tracking_uri(server.uri)
+    classifier = mlflow.pyfunc.load_model("models:/classifier@candidate")
+    probabilities = classifier.predict(classifier.input_example)
+    assert probabilities.shape[0] == 2
+    assert abs(probabilities.sum(axis=1) - 1).max() < 1e-9
+
     done = geminga("promote", *settings)
     assert done.returncode == 0, done.stderr
     assert "detector: champion: there is no champion" in done.stdout

@@ -13,6 +13,7 @@ from geminga.config import Config, config_from_tree
 from geminga.errors import InputError
 from geminga.files import read_json, write_json
 from geminga.tracking import MAX_PARAM_LENGTH, Tracker, tracking_uri
+from geminga.tracking.revision import code_tags
 
 # MLflow 3.17 maps its tables with a loader that SQLAlchemy 2.1 has deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -56,6 +57,11 @@ def mlflow_params(run_id: str) -> dict[str, str]:
     return dict(mlflow.get_run(run_id).data.params)
 
 
+def figures(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the metrics of a run without those of its machine."""
+    return {key: value for key, value in metrics.items() if not key.startswith("system/")}
+
+
 def children(run_id: str) -> list[Any]:
     experiment = mlflow.get_run(run_id).info.experiment_id
     text = f"tags.mlflow.parentRunId = '{run_id}'"
@@ -94,7 +100,7 @@ def test_a_parent_run_with_a_child_per_stage(config2: Config, output: Path) -> N
     assert parent.info.run_name == "family"
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["config_hash"] == config.hash()
-    assert parent.data.metrics == {"completeness": 0.7}
+    assert figures(parent.data.metrics) == {"completeness": 0.7}
     assert [a.path for a in client.list_artifacts(parent_id)] == ["config.json", "report.html"]
     kept = mlflow.artifacts.load_dict(f"{parent.info.artifact_uri}/config.json")
     assert config_from_tree(kept, "kept") == config
@@ -113,6 +119,32 @@ def test_a_parent_run_with_a_child_per_stage(config2: Config, output: Path) -> N
     assert "epoch" not in runs["miun"].data.metrics
     for run in (parent, *runs.values()):
         assert run.info.artifact_uri.startswith((output.resolve() / "mlartifacts").as_uri())
+
+
+def test_a_run_names_its_code_its_seed_and_the_load_of_its_machine(
+    config2: Config, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psutil")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING", "1")
+    run = mlflow.get_run(opened(configured(config2, output, "code")))
+    assert run.data.metrics["system/system_memory_usage_megabytes"] > 100
+    tags = run.data.tags
+    assert tags["seed"] == str(config2.seed)
+    assert len(tags["git.revision"]) == 40
+    assert tags["git.dirty"] in ("true", "false")
+
+
+def test_outside_a_checkout_the_revision_is_given_or_said_to_be_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("geminga.tracking.revision.geminga.__file__", str(tmp_path / "a.py"))
+    monkeypatch.delenv("GEMINGA_REVISION", raising=False)
+    tags = code_tags()
+    assert tags["git.revision"] == "unknown"
+    assert tags["git.dirty"] == "unknown: not a git checkout"
+    monkeypatch.setenv("GEMINGA_REVISION", "abc")
+    assert code_tags()["mlflow.source.git.commit"] == "abc"
 
 
 def test_settings_become_flat_parameters_of_limited_length(config2: Config, output: Path) -> None:
@@ -138,7 +170,7 @@ def test_numbers_that_are_not_finite_are_left_out(config2: Config, output: Path)
         tracker.parent_metrics(values)
     (child,) = children(tracker.parent_id)
     assert child.data.metrics == {"good": 1.0}
-    assert mlflow.get_run(tracker.parent_id).data.metrics == {"good": 1.0}
+    assert figures(mlflow.get_run(tracker.parent_id).data.metrics) == {"good": 1.0}
 
 
 def test_the_same_settings_go_on_with_their_run(config2: Config, output: Path) -> None:

@@ -24,6 +24,8 @@ from geminga.tracking.store import quiet
 
 DATA = "data"
 """Folder of a model's own files beside its MLmodel file."""
+NETWORK = "network"
+"""Folder of a network's files in it, which MLflow's layout wants."""
 DIGEST = "digest"
 """Tag of a model and its versions: `folder_digest` of its own files."""
 FLAVOUR = "geminga"
@@ -62,7 +64,7 @@ def network_model(weights: Path, config: Config) -> Iterator[tuple[Path, str]]:
 
     quiet()
     with tempfile.TemporaryDirectory() as temporary:
-        data = Path(temporary) / DATA
+        data = Path(temporary) / NETWORK
         # Contents alone: weights are written for their owner only.
         data.mkdir()
         for path in weights.iterdir():

@@ -65,8 +65,6 @@ class Registry:
             )
         self.uri = checked_uri(uri, OPTION)
         quiet()
-        # Of a local store MLflow asks that of the process, whatever a client was given.
-        mlflow.set_tracking_uri(self.uri)
         self._client = mlflow.MlflowClient(self.uri, self.uri)
 
     def by_alias(self, name: str, alias: str) -> Version | None:
@@ -132,6 +130,8 @@ class Registry:
         InputError
             If they cannot be had, or are others.
         """
+        # Of a local store MLflow asks that of the process, whatever a client was given.
+        mlflow.set_tracking_uri(self.uri)
         with tempfile.TemporaryDirectory() as temporary:
             try:
                 with self._asking():
