@@ -34,7 +34,7 @@ make geminga-postgres "password=$password"
 user=geminga login=$(draw)
 make geminga-mlflow "username=$user" "password=$login" "flask-key=$(draw)" "basic_auth.ini=[mlflow]
 default_permission = READ
-database_uri = postgresql://mlflow:$password@geminga-postgres:5432/mlflow
+database_uri = postgresql+psycopg2://mlflow:$password@geminga-postgres:5432/mlflow
 admin_username = $user
 admin_password = $login
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
