@@ -138,6 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path("jobs/configs/demo.yaml"))
     parser.add_argument("--patches", type=int, default=128)
+    parser.add_argument("--drawn", type=int, default=2048, help="patches drawn without training")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--compile", action="store_true")
@@ -158,7 +159,11 @@ def main() -> None:
         try:
             with ray_session(2):
                 measure(RAY_ROWS, config, train, valid, folder)
-                drawn = PatchReader(train, with_settings(config, loader_workers=2))
+                many = [
+                    write_patches(folder / f"drawn_{n}.parquet", config, options.drawn // 8, n)
+                    for n in range(8)
+                ]
+                drawn = PatchReader(many, with_settings(config, loader_workers=2))
                 thread = rate(lambda: drawn.train(0))
                 rate(lambda: streamed(drawn, 0))
                 stream = rate(lambda: streamed(drawn, 1))

@@ -25,6 +25,9 @@ class NoTracker:
     def tree(self, tree: Mapping[str, Any], name: str) -> None:
         assert name == "stage.json"
 
+    def datasets(self, files: Any) -> None:
+        pass
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         yield

@@ -8,6 +8,7 @@ of bytes. Blocks come in order, and a batch has the same bytes as one that
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -41,6 +42,8 @@ def streamed(reader: PatchReader, epoch: int, start: int = 0) -> Iterator[Batch]
     if not pools:
         return
     weights = (part.weight for parts in pools for part in parts)
+    # It has a line for the start, the plan and the end of every pass.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     tasks = loader_tasks(reader.config.miun_training.loader_workers, reader.rank, reader.workers)
     dataset = ray.data.from_items(
         [{"pool": _described(reader, parts)} for parts in pools], override_num_blocks=len(pools)

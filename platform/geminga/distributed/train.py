@@ -265,12 +265,8 @@ def _shared(kind: Kind, model: nn.Module) -> nn.Module:
     """Return a network that computes with its like in the other workers."""
     wrapped: nn.Module = prepare_model(
         share_norms(model),
-        parallel_strategy_kwargs={
-            # Statistics of normalisation are the same everywhere already.
-            "broadcast_buffers": False,
-            # A branch of which the data hold nothing has no gradient.
-            "find_unused_parameters": kind == "evidence_net",
-        },
+        # A branch of which the data hold nothing has no gradient.
+        parallel_strategy_kwargs={"find_unused_parameters": kind == "evidence_net"},
     )
     return wrapped
 
