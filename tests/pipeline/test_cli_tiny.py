@@ -135,9 +135,10 @@ def test_mlflow_has_a_parent_and_a_child_for_each_stage(finished: tuple[Path, st
     assert len(parents) == 1
     assert len(children) == len(WANTED)
     metrics = parents[0].data.metrics
-    assert {"MIUN/all/completeness", "likelihood_and_ranker/all/completeness_at_0.9_ratio"} <= set(
-        metrics
-    )
+    by_flux = "likelihood_and_ranker/all/completeness_by_s1_at_0.9_error"
+    assert {"searches/MIUN", "ratio_to_oracle_at_purity_0.90", by_flux} <= set(metrics)
+    sets = {d.dataset.name for d in parents[0].inputs.dataset_inputs}
+    assert sets == {"tiny training skies", "tiny validation skies", "tiny test skies"}
     (evaluated,) = (r for r in children if r.data.tags["stage"] == "evaluate")
     assert "wavelet_search/position_bright/median_deg_error" in evaluated.data.metrics
     for key in ("network_on_evidence/macro_f1", "ceiling/noise-free_truth/macro_f1_true"):
@@ -148,7 +149,11 @@ def test_mlflow_has_a_parent_and_a_child_for_each_stage(finished: tuple[Path, st
         "confusion.json", "summary.json", "yardstick.json", "yardstick.txt", "report.html",
         "classes.json", "classes.md",
     }  # fmt: skip
-    assert {"miun", "ranker", "classifier", "class_model", "figures", "catalog", *files} <= kept
+    assert {"classifier", "figures", "catalog", *files} <= kept
+    models = client.search_logged_models([experiment.experiment_id])
+    assert {model.name for model in models} == {"miun", "ranker", "classifier"}
+    assert {model.source_run_id for model in models} == {parents[0].info.run_id}
+    assert {str(model.status) for model in models} == {"READY"}
 
 
 def test_a_second_run_skips_everything(finished: tuple[Path, str]) -> None:
