@@ -59,28 +59,12 @@ class Team:
         return results
 
 
-class Sum(torch.autograd.Function):
-    """Stands for the sum over processes."""
-
-    team: Team
-
-    @staticmethod
-    def forward(context: Any, values: Tensor) -> Tensor:
-        context.rank = Sum.team.rank.number
-        return Sum.team.sum(values)
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:
-        # Autograd may work in a thread of its own.
-        Sum.team.rank.number = context.rank
-        return Sum.team.sum(gradient)
-
-
 @pytest.fixture
 def team(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Team:
-    Sum.team = Team(request.param)
-    monkeypatch.setattr(norms, "_SumOverWorkers", Sum)
-    return Sum.team
+    """Stands for the processes of a group."""
+    made = Team(request.param)
+    monkeypatch.setattr(norms, "sum_over_workers", made.sum)
+    return made
 
 
 class Small(nn.Module):
@@ -246,3 +230,32 @@ def test_every_parameter_has_a_gradient(kind: str, config2: Config) -> None:
     model, inputs = given[kind]
     model(*inputs).sum().backward()
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_one_worker_has_what_torch_has(
+    precision: torch.dtype,
+    affine: bool,
+    layout: torch.memory_format,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(norms, "sum_over_workers", torch.clone)
+    plain = nn.Sequential(nn.BatchNorm2d(3, affine=affine))
+    shared = share_norms(nn.Sequential(nn.BatchNorm2d(3, affine=affine)))
+    values = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 2.0 + 1.0
+    weight = torch.linspace(-1.0, 1.0, 6 * 192).reshape(6, 3, 8, 8).to(precision)
+    results = []
+    for model in (plain, shared):
+        x = values.to(precision).contiguous(memory_format=layout).requires_grad_()
+        out = model(x)
+        (out * weight).sum().backward()
+        assert x.grad is not None
+        assert out.dtype == precision
+        results.append([out, x.grad, *(p.grad for p in model.parameters()), *model.buffers()])
+    rough = precision == torch.bfloat16
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(
+            other, one, atol=0.05 if rough else 1e-5, rtol=0.02 if rough else 1e-4
+        )

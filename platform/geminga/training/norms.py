@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from geminga.training.batches import Batch
 
@@ -54,20 +55,67 @@ def settle_norms(model: nn.Module, batches: Iterable[Batch], device: torch.devic
     model.train(was_training)
 
 
-class _SumOverWorkers(torch.autograd.Function):
-    """Sum of a tensor over the workers, with the gradient that belongs to it."""
+def sum_over_workers(values: Tensor) -> Tensor:
+    """Return the sum of a tensor over the workers of the process group."""
+    total = values.clone()
+    torch.distributed.all_reduce(total)
+    return total
+
+
+class _Normalise(torch.autograd.Function):
+    """Normalisation with statistics of all workers; the heavy passes are torch's own."""
 
     @staticmethod
-    def forward(_context: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        torch.distributed.all_reduce(total)
-        return total
+    def forward(
+        context: Any,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+        counts: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        mean, var = torch.batch_norm_update_stats(input, None, None, 0.0)
+        mean, var = mean.double(), var.double()
+        number = input.numel() // input.shape[1] if counts else 0
+        own = torch.cat([mean, var + mean**2, mean.new_ones(1)])
+        total = sum_over_workers(own * number)
+        n, mean, square = total[-1], total[: len(mean)], total[len(mean) : -1]
+        mean = mean / n
+        var = (square / n - mean**2).clamp(min=0.0)
+        used = [values.to(_statistics_type(input, weight)) for values in (mean, var)]
+        # As if the statistics were given, which leaves nothing to add up.
+        out = functional.batch_norm(input, used[0], used[1], weight, bias, False, 0.0, eps)
+        context.save_for_backward(input, weight, *used, n)
+        context.eps, context.counts = eps, counts
+        context.mark_non_differentiable(mean, var, n)
+        return out, mean, var, n
 
     @staticmethod
-    def backward(_context: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        torch.distributed.all_reduce(total)
-        return total
+    def backward(
+        context: Any, gradient: Tensor, *_: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        input, weight, mean, var, n = context.saved_tensors
+        scale = torch.rsqrt(var + context.eps)
+        # With given statistics; the sums of the gradient alone and times the normalised input.
+        result, along, plain = torch.ops.aten.native_batch_norm_backward(
+            gradient, input, weight, mean, var, None, None, False, context.eps, [True] * 3
+        )
+        if context.needs_input_grad[0]:
+            total = sum_over_workers(torch.stack([plain, along]).double()) / n
+            if context.counts:
+                factor = scale.double() if weight is None else scale.double() * weight.double()
+                slope = factor * scale.double() * total[1]
+                offset = factor * total[0] - slope * mean.double()
+                shape = [1, -1] + [1] * (input.dim() - 2)
+                result.addcmul_(input, slope.to(input.dtype).view(shape), value=-1.0)
+                result.sub_(offset.to(input.dtype).view(shape))
+        has = weight is not None
+        return result, along if has else None, plain if has else None, None, None
+
+
+def _statistics_type(input: Tensor, weight: Tensor | None) -> torch.dtype:
+    """Return the precision torch wants of statistics: that of the weights, if they are finer."""
+    return input.dtype if weight is None else weight.dtype
 
 
 class SharedNorm(nn.modules.batchnorm._BatchNorm):
@@ -94,24 +142,12 @@ class SharedNorm(nn.modules.batchnorm._BatchNorm):
         """Normalise (N, channels, ...) over all axes but the second."""
         if not self.training:
             return super().forward(input)
-        channels = input.shape[1]
-        axes = [axis for axis in range(input.dim()) if axis != 1]
-        values = input.float()
-        var, mean = torch.var_mean(values, axes, correction=0)
-        mean, var = mean.double(), var.double()
-        own = torch.cat([mean, var + mean**2, mean.new_ones(1)])
-        number = input.numel() // channels if self.counts else 0
-        total: Tensor = _SumOverWorkers.apply(own * number)  # type: ignore[no-untyped-call]
-        n, mean, square = total[-1], total[:channels], total[channels:-1]
-        mean = mean / n
-        var = (square / n - mean**2).clamp(min=0.0)
-        self._follow(mean.detach(), (var * n / (n - 1).clamp(min=1)).detach())
-        shape = [1, channels] + [1] * (input.dim() - 2)
-        scale = torch.rsqrt(var + self.eps)
-        out = (values - mean.float().view(shape)) * scale.float().view(shape)
-        if self.affine:
-            out = out * self.weight.view(shape) + self.bias.view(shape)
-        return out.to(input.dtype)
+        out, mean, var, n = _Normalise.apply(  # type: ignore[no-untyped-call]
+            input, self.weight, self.bias, self.eps, self.counts
+        )
+        self._follow(mean, var * n / (n - 1).clamp(min=1))
+        normalised: Tensor = out
+        return normalised
 
     def _follow(self, mean: Tensor, var: Tensor) -> None:
         """Move the running statistics towards those of this batch."""
