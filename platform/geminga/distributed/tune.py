@@ -34,6 +34,7 @@ MAX_FAILURES = 2
 """How often a trial whose process was lost is started again."""
 _EXPERIMENT = "trials"
 _SNAPSHOT_S = "1"
+_WAITING_BYTES = 2**20
 
 Status = Literal["finished", "stopped early", "failed"]
 Report = Mapping[str, float]
@@ -185,9 +186,11 @@ def run_study(study: Study, trial: TrialFunction, watch: Watch) -> list[TrialRes
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # prints a table even if told not to
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by `watch`
-    trainable = tune.with_resources(
-        partial(_call, trial=trial), {"CPU": study.cores, "GPU": study.gpus}
-    )
+    resources = {"CPU": study.cores, "GPU": study.gpus}
+    if not any(resources.values()):
+        # A trial that only waits takes no core from its workers, but a placement needs something.
+        resources = {"memory": _WAITING_BYTES}
+    trainable = tune.with_resources(partial(_call, trial=trial), resources)
     root, filesystem = storage.train_storage(study.folder)
     path = f"{root}/{_EXPERIMENT}"
     with warnings.catch_warnings():
