@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster_demo import Head, local_head
-from fault_run import SETTINGS, finish, on
+from fault_run import finish, on
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +24,22 @@ def head() -> Iterator[Head]:
         yield started
 
 
-@pytest.fixture(scope="session")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return the folder of a run that nothing happened to, for each verb that is broken."""
-    folders = {verb: tmp_path_factory.mktemp(f"quiet_{verb}") for verb in SETTINGS}
-    with local_head(2, {"OMP_NUM_THREADS": "1"}) as calm:
-        for verb, out in folders.items():
+class QuietRuns(dict[str, Path]):
+    """The folder of a run that nothing happened to, by verb; made when it is first asked for."""
+
+    def __init__(self, make: Callable[[str], Path]) -> None:
+        super().__init__()
+        self.make = make
+
+    def __missing__(self, verb: str) -> Path:
+        out = self.make(verb)
+        with local_head(2, {"OMP_NUM_THREADS": "1"}) as calm:
             finish(verb, out, on(calm), out / "log")
-    return {verb: out / "tiny" for verb, out in folders.items()}
+        self[verb] = out / "tiny"
+        return self[verb]
+
+
+@pytest.fixture(scope="session")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> QuietRuns:
+    """Return quiet runs to compare broken ones with."""
+    return QuietRuns(lambda verb: tmp_path_factory.mktemp(f"quiet_{verb}"))

@@ -154,23 +154,25 @@ def watched(root: Path) -> Iterator[None]:
     AssertionError
         At the end of the block, with the files that were not.
     """
-    seen: set[int] = set()
+    seen: set[tuple[int, int]] = set()
     torn: list[str] = []
     done = threading.Event()
 
     def look() -> None:
-        for path in root.rglob("*"):
-            if any(part.endswith((".tmp", ".old")) for part in path.parts):
-                continue
-            try:
-                inode = path.stat().st_ino
-                if inode not in seen and path.is_file():
-                    _read(path)
-                    seen.add(inode)
-            except FileNotFoundError:
-                continue  # its folder got its final name, or made room, between two steps
-            except Exception as error:
-                torn.append(f"{path}: {error!r}")
+        # Folders that go away meanwhile are passed over by os.walk.
+        for folder, folders, names in os.walk(root):
+            folders[:] = [name for name in folders if not name.endswith((".tmp", ".old"))]
+            for path in (Path(folder, name) for name in names if not name.endswith(".tmp")):
+                try:
+                    status = path.stat()
+                    mark = (status.st_ino, status.st_mtime_ns)
+                    if mark not in seen:
+                        _read(path)
+                        seen.add(mark)
+                except FileNotFoundError:
+                    continue  # its folder got its final name, or made room, between two steps
+                except Exception as error:
+                    torn.append(f"{path}: {error!r}")
 
     def watch() -> None:
         while not done.wait(0.05):
