@@ -53,8 +53,9 @@ def take_run(
 
     Notes
     -----
-    The lock is one of the file system: it goes with the process that holds it, however it ends.
-    An object store has none; there it keeps drivers of one machine apart, and no others.
+    The lock is one of the file system: it goes with the process that holds it, however it ends
+    (where a file system has none, `filelock` warns and keeps a file with the process instead). An
+    object store has none; there it keeps drivers of one machine apart, and no others.
     """
     lock = FileLock(root / LOCK_FILE)
     where = f"run {config.name!r} in {config.run.storage or config.run.output}"
@@ -67,10 +68,6 @@ def take_run(
             f"is being worked on by {_holder(root)}",
             "wait until it is done, or choose another name with --set name=NAME",
         ) from error
-    except NotImplementedError:
-        logger.warning(
-            "%s: this file system has no locks, see that no other driver works on it", where
-        )
     except OSError as error:
         raise InputError(
             str(root),
