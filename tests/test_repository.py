@@ -143,7 +143,7 @@ def test_readme_names_files_and_targets_that_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for document in ("README.md", "CONTRIBUTING.md", "k8s/README.md", "mlflow/README.md"):
         text = (ROOT / document).read_text(encoding="utf-8")
-        assert set(re.findall(r"(?:^    |`)make ([a-z]+)", text, re.MULTILINE)) <= targets
+        assert set(re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.MULTILINE)) <= targets
         for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text):
             assert (ROOT / document).parent.joinpath(link).exists(), f"{document} links to {link}"
 

@@ -80,9 +80,7 @@ def stages(config: Config, folder: Path, skies: int) -> Iterator[Stage]:
         found = sky_list(pd.concat(tables, ignore_index=True), grid_for_sky(config, number))
         target = folder / f"candidates_{number}.parquet"
         write_parquet(target, candidates_of(found, config, number))
-        measured.append(
-            {"sky_id": number, "candidates": str(target), "photons": "", "kind": ""}
-        )
+        measured.append({"sky_id": number, "candidates": str(target), "photons": "", "kind": ""})
     yield Stage(
         "evidence",
         EvidenceWriter,

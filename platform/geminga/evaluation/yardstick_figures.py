@@ -268,7 +268,8 @@ def _styles(result: Yardstick) -> Iterator[tuple[int, str, SearchFigures, dict[s
         style = {
             "color": COLOURS[colour % len(COLOURS)],
             "marker": MARKERS[colour % len(MARKERS)],
-            "linestyle": "-",
+            # Where the colours begin again, the lines are broken.
+            "linestyle": ("-", "-.")[colour // len(COLOURS) % 2],
         }
         colour += 1
         yield number, name, search, style
