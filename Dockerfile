@@ -1,6 +1,6 @@
 # The pipeline and its Ray nodes, code and models included. Two variants (BuildKit):
-#   docker build --target cpu --tag geminga:0.1.0 .
-#   docker build --target gpu --tag geminga:0.1.0-gpu .
+#   docker build --target cpu --build-arg REVISION=$(git rev-parse HEAD) --tag geminga:0.1.0 .
+#   docker build --target gpu --build-arg REVISION=$(git rev-parse HEAD) --tag geminga:0.1.0-gpu .
 # Both take the torch that constraints.txt names: 'cpu' from CPU_INDEX, 'gpu' with its CUDA libraries
 # from GPU_INDEX. To be sure of the base, name it by digest:
 #   --build-arg PYTHON=python:3.11.13-slim-bookworm@sha256:...
@@ -58,6 +58,9 @@ RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \
     /venv/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 WORKDIR /app
 COPY jobs jobs
+# MLflow is told it: an image holds no checkout.
+ARG REVISION
+ENV GEMINGA_REVISION=${REVISION}
 USER 1000
 CMD ["geminga", "--help"]
 
@@ -67,5 +70,8 @@ RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \
     /venv/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 WORKDIR /app
 COPY jobs jobs
+# MLflow is told it: an image holds no checkout.
+ARG REVISION
+ENV GEMINGA_REVISION=${REVISION}
 USER 1000
 CMD ["geminga", "--help"]

@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 START_S = 120.0
 STOP_S = 15.0
+REVISION = "GEMINGA_REVISION"
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,27 @@ def kill(head: Head) -> None:
     head.process.wait()
 
 
+def revision() -> dict[str, str]:
+    """Return the variable that tells a job, which has no checkout, what it was made from."""
+    if REVISION in os.environ:
+        return {REVISION: os.environ[REVISION]}
+    describe = [
+        "git",
+        "-C",
+        str(ROOT),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
+    try:
+        said = subprocess.run(describe, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {REVISION: said.stdout.strip()}
+
+
 def main() -> int:
     """Run the demo as a job of a head of its own."""
     parser = argparse.ArgumentParser(
@@ -217,6 +239,7 @@ def main() -> int:
     # A head that outlives a stopped demo would hold its ports and memory.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     handed_on = {k: os.environ[k] for k in ("GEMINGA_DATA", "OMP_NUM_THREADS") if k in os.environ}
+    handed_on |= revision()
     settings = [f"run.storage={asked.storage}", *asked.set]
     with local_head(os.cpu_count() or 1) as head:
         sys.stderr.write(f"head at {head.gcs}, dashboard at {head.dashboard}, with a token\n")

@@ -159,3 +159,14 @@ def test_the_variants_differ_in_torch_alone() -> None:
     for name in FINAL:
         (torch,) = (t for t in STAGES[f"dependencies-{name}"].all("RUN") if t.endswith(" torch"))
         assert f'--index-url "${{{name.upper()}_INDEX}}"' in torch
+
+
+@pytest.mark.parametrize("name", FINAL)
+def test_a_new_revision_makes_none_of_the_layers_anew(name: str) -> None:
+    words = [word for word, _ in STAGES[name].instructions]
+    revision = words.index("ARG")
+    assert STAGES[name].instructions[revision : revision + 2] == [
+        ("ARG", "REVISION"),
+        ("ENV", "GEMINGA_REVISION=${REVISION}"),
+    ]
+    assert not {"RUN", "COPY"} & set(words[revision:])

@@ -145,6 +145,10 @@ def test_outside_a_checkout_the_revision_is_given_or_said_to_be_unknown(
     assert tags["git.dirty"] == "unknown: not a git checkout"
     monkeypatch.setenv("GEMINGA_REVISION", "abc")
     assert code_tags()["mlflow.source.git.commit"] == "abc"
+    assert code_tags()["git.dirty"] == "unknown: GEMINGA_REVISION says the revision"
+    monkeypatch.setenv("GEMINGA_REVISION", "abc-dirty")
+    assert code_tags()["git.revision"] == "abc"
+    assert code_tags()["git.dirty"] == "true"
 
 
 def test_settings_become_flat_parameters_of_limited_length(config2: Config, output: Path) -> None:

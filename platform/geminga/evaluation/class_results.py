@@ -204,12 +204,6 @@ class ClassResult:
             flat[f"{start}/ambiguous"] = one.flags.ambiguous
         return {name: float(value) for name, value in flat.items() if math.isfinite(value)}
 
-    def leading_metrics(self) -> dict[str, float]:
-        """Return the few of `metrics` that runs are compared by: the rows of the goals."""
-        known = self.metrics()
-        keys = [f"{slug(n)}/{_key(goal.figure)}" for n in self.classifiers for goal in self.goals]
-        return {key: known[key] for key in keys if key in known}
-
 
 def _in_order(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of a classifier with those of its classes in their order."""

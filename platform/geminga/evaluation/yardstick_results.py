@@ -229,17 +229,6 @@ class Yardstick:
             flat.update(_other_metrics(slug(name), search))
         return {name: float(value) for name, value in flat.items() if math.isfinite(value)}
 
-    def leading_metrics(self) -> dict[str, float]:
-        """Return the few of `metrics` that runs are compared by."""
-        return {k: v for k, v in self.metrics().items() if k.endswith(_LEADING)}
-
-
-_LEADING = (
-    "/completeness_at_0.9",
-    "/completeness_at_0.9_ratio",
-    "/s1_at_completeness_0.9_purity_0.95",
-    "/calibration_error",
-)
 
 PART_SLUGS = {
     "all": "all",

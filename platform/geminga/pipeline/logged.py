@@ -11,7 +11,7 @@ import numpy as np
 from geminga.config import digest
 from geminga.distributed.simulate import sky_folder
 from geminga.evaluation.summary import slug
-from geminga.evaluation.yardstick_results import Bins, Yardstick
+from geminga.evaluation.yardstick_results import PART_SLUGS, Bins, Yardstick
 from geminga.files import read_parquet
 from geminga.pipeline import simulate
 from geminga.pipeline.run_record import truth_digest
@@ -110,7 +110,7 @@ def binned_metrics(result: Yardstick) -> dict[str, dict[int, float]]:
         point = figures.at_purity.get(_BIN_PURITY)
         if point is None:
             continue
-        start = f"{slug(name)}/{slug(part)}"
+        start = f"{slug(name)}/{PART_SLUGS.get(part, slug(part))}"
         kinds = {"completeness": point.by, "purity": point.purity_by}
         for kind, bins in kinds.items():
             if "s1" in bins:

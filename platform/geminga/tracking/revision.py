@@ -12,17 +12,21 @@ import geminga
 VARIABLE = "GEMINGA_REVISION"
 """Environment variable that names the revision where there is no checkout: an image, a job."""
 
+CHANGED = "-dirty"
+"""What ``git describe --dirty`` puts behind the revision of a changed working tree."""
+
 
 def code_tags() -> dict[str, str]:
     """Return tags that name version, git revision, and whether the working tree differs from it."""
     tags = {"geminga.version": geminga.__version__, "python": platform.python_version()}
     given = os.environ.get(VARIABLE)
-    commit = given or _git("rev-parse", "HEAD")
+    commit = given.removesuffix(CHANGED) if given else _git("rev-parse", "HEAD")
     if not commit:
         return {**tags, "git.revision": "unknown", "git.dirty": "unknown: not a git checkout"}
     tags |= {"git.revision": commit, "mlflow.source.git.commit": commit}
     if given:
-        return {**tags, "git.dirty": f"unknown: {VARIABLE} says the revision"}
+        said = given.endswith(CHANGED)
+        return {**tags, "git.dirty": "true" if said else f"unknown: {VARIABLE} says the revision"}
     changed = _git("status", "--porcelain", "--untracked-files=no")
     return {**tags, "git.dirty": "unknown" if changed is None else str(bool(changed)).lower()}
 
