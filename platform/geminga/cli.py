@@ -264,9 +264,11 @@ def classify_command(
 
 def _add_stage_verb(verb: str, stage: str | None, text: str) -> Callable[..., None]:
     def command(config: ConfigOption, overrides: SetOption = None) -> None:
+        # Read first: what is wrong in it is said at once, the stages' imports take seconds.
+        settings = load_config(config, overrides)
         from geminga.pipeline.stages import run_pipeline
 
-        run(load_config(config, overrides), stage, run_pipeline)
+        run(settings, stage, run_pipeline)
 
     command.__doc__ = text
     app.command(verb)(command)

@@ -173,6 +173,11 @@ class Config(Section):
         """Pixels per side of the finest band: the size of targets and of MIUN's output."""
         return max(b.pixels for b in self.bands)
 
+    def training_of(self, network: str) -> TrainingConfig:
+        """Return the training section of ``miun``, ``ranker``, ``classifier`` or ``evidence_net``."""
+        section: TrainingConfig = getattr(self, f"{network}_training")
+        return section
+
     def hash(self) -> str:
         """Return the digest of every setting that can change a result."""
         tree = self.model_dump(mode="json")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,9 +43,50 @@ def test_a_node_that_leaves_takes_no_work_with_it(quiet: dict[str, Path], tmp_pa
     with two_nodes(tmp_path / "cluster.log") as nodes, watched(root):
         process = drive("patches", tmp_path, nodes.environment, log)
         until(lambda: bool(pieces(root, "skies")), "a sky is finished")
-        nodes.remove()
+        nodes.change()
         before = made_in(finished_files(root), "skies")
         assert not (root / "skies").exists(), "the stage was over before the node left"
         assert process.wait(PATIENCE_S) == 0, log.read_text()[-3000:]
     assert before <= made_in(finished_files(root), "skies"), "finished work was done again"
     assert_like(quiet["patches"], root, "patches")
+
+
+# Each piece waits for the others: they end only if three cores work at the same time.
+TOGETHER = """
+import sys, time
+from pathlib import Path
+from geminga.distributed.session import close_ray, ray_session
+from geminga.distributed.work import run_pieces
+
+class Together:
+    def __call__(self, piece):
+        folder = Path(piece["folder"])
+        (folder / str(piece["n"])).touch()
+        while len(list(folder.iterdir())) < 3:
+            time.sleep(0.05)
+        return {"n": piece["n"]}
+
+with ray_session():
+    pieces = [{"n": n, "folder": sys.argv[1]} for n in range(3)]
+    print(len(run_pieces(Together, (), pieces, 3, "meet", "piece")))
+close_ray()
+"""
+
+
+def test_pieces_wait_for_a_node_that_comes_late(tmp_path: Path) -> None:
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    with two_nodes(tmp_path / "cluster.log", head_cores=0, second_cores=3) as nodes:
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", TOGETHER, str(meeting)],
+                env=dict(nodes.environment), stdout=subprocess.PIPE, stderr=log,
+            )  # fmt: skip
+        try:
+            time.sleep(10)
+            assert not list(meeting.iterdir()), "there is no core yet"
+            nodes.change()
+            printed, _ = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert printed == b"3\n", (tmp_path / "log").read_text()[-3000:]

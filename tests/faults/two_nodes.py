@@ -1,4 +1,4 @@
-"""A cluster of two nodes on one machine, the second of which can be taken away."""
+"""A cluster of two nodes on one machine, the second of which can leave, or come late."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ KEEPER = """
 import sys
 from ray.cluster_utils import Cluster
 
+session, head_cores, second_cores = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 cluster = Cluster(
     initialize_head=True,
-    head_node_args={"num_cpus": 1, "temp_dir": sys.argv[1], "include_dashboard": False},
+    head_node_args={"num_cpus": head_cores, "temp_dir": session, "include_dashboard": False},
 )
-second = cluster.add_node(num_cpus=1)
+late = head_cores == 0
+second = None if late else cluster.add_node(num_cpus=second_cores)
 cluster.wait_for_nodes()
 print(cluster.address, flush=True)
 for line in sys.stdin:
-    cluster.remove_node(second, allow_graceful=False)
-    print("removed", flush=True)
+    if late:
+        cluster.add_node(num_cpus=second_cores)
+    else:
+        cluster.remove_node(second, allow_graceful=False)
+    print("done", flush=True)
 cluster.shutdown()
 """
 
@@ -38,18 +43,21 @@ class TwoNodes:
     keeper: subprocess.Popen[str]
     environment: Mapping[str, str]
 
-    def remove(self) -> None:
-        """Take the second node away at once."""
+    def change(self) -> None:
+        """Take the second node away at once; where it is late, let it come."""
         assert self.keeper.stdin is not None
         assert self.keeper.stdout is not None
-        self.keeper.stdin.write("remove\n")
+        self.keeper.stdin.write("change\n")
         self.keeper.stdin.flush()
-        assert self.keeper.stdout.readline() == "removed\n"
+        assert self.keeper.stdout.readline() == "done\n"
 
 
 @contextmanager
-def two_nodes(log: Path) -> Iterator[TwoNodes]:
-    """Start two nodes of one core each, in processes of their own; stop them at the end."""
+def two_nodes(log: Path, head_cores: int = 1, second_cores: int = 1) -> Iterator[TwoNodes]:
+    """Start two nodes, in processes of their own; stop them at the end.
+
+    With no core in the head the second node is not there until it is asked for.
+    """
     # Not below a test's own folder: sockets have names of at most 107 bytes.
     session = Path(tempfile.mkdtemp(prefix="gr"))
     environment = {
@@ -60,7 +68,7 @@ def two_nodes(log: Path) -> Iterator[TwoNodes]:
     }
     with log.open("wb") as stream:
         keeper = subprocess.Popen(
-            [sys.executable, "-c", KEEPER, str(session)],
+            [sys.executable, "-c", KEEPER, str(session), str(head_cores), str(second_cores)],
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stream,
             start_new_session=True, text=True,
         )  # fmt: skip

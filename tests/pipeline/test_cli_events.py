@@ -19,8 +19,8 @@ from geminga.sky.photons import Photons
 pytestmark = pytest.mark.xdist_group("tiny")
 
 TRAINED = (
-    "response", "skies", "patches", "miun", "observe_training", "search_training", "images",
-    "classifier",
+    "response", "skies", "patches", "miun", "observe_training", "search_training", "ranker", "images",
+    "classifier", "evidence_training", "class_model",
 )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_events_take_the_same_path(empty: bool, finished: tuple[Path, str], tmp_
         "run", "--config", str(TINY), "--set", f"run.output={tmp_path}", "--set", observed
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "classifier: finished before, skipped" in done.stderr
+    assert "class_model: finished before, skipped" in done.stderr
     found = read_fits(tmp_path / "tiny" / "catalog" / "catalog_2000000.fits")
     figures = json.loads((tmp_path / "tiny" / "evaluate" / "real_miun.json").read_text())
     if empty:

@@ -15,7 +15,10 @@ from geminga.config import TrainingConfig
 from geminga.errors import InputError
 from geminga.files import file_digest
 from geminga.networks import build_loss
-from geminga.training import Batch, EpochReport, TrainState, fit, load_state, save_state, steps
+from geminga.training import steps
+from geminga.training.batches import Batch
+from geminga.training.loop import EpochReport, fit
+from geminga.training.state import TrainState, load_state, save_state
 from geminga.training.steps import Pace, dropout_seed
 
 LOSS = build_loss("bce")

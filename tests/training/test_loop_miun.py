@@ -7,7 +7,8 @@ import torch
 from geminga.config import Config, TrainingConfig
 from geminga.networks import build_loss, build_miun
 from geminga.networks.losses import METRICS
-from geminga.training import Batch, EpochReport, fit
+from geminga.training.batches import Batch
+from geminga.training.loop import EpochReport, fit
 
 
 def settings(**changes: object) -> TrainingConfig:

@@ -16,7 +16,9 @@ from geminga.config import Config
 from geminga.networks import build_loss
 from geminga.networks.build import build_classifier, build_miun, build_ranker
 from geminga.sections import TrainingConfig
-from geminga.training import Batch, FitResult, fit, norms
+from geminga.training import norms
+from geminga.training.batches import Batch
+from geminga.training.loop import FitResult, fit
 from geminga.training.norms import SharedNorm, share_norms
 from geminga.training.shares import part_of_batch
 

@@ -20,7 +20,6 @@ from geminga.distributed.stream import streamed
 from geminga.localisation.features import feature_names
 from geminga.networks.build import build_classifier, build_miun, build_ranker
 from geminga.networks.losses import Kind, Measure, build_loss
-from geminga.sections import TrainingConfig
 from geminga.training.batches import Batch
 from geminga.training.loop import TrainBatches
 from geminga.training.patches import PatchReader
@@ -36,17 +35,6 @@ class Ingredients:
     valid: Callable[[], Iterable[Batch]]
     loss: Measure
     seed: int
-
-
-def settings_of(kind: Kind, config: Config) -> TrainingConfig:
-    """Return the training section of a network."""
-    sections = {
-        "miun": config.miun_training,
-        "ranker": config.ranker_training,
-        "classifier": config.classifier_training,
-        "evidence_net": config.evidence_net_training,
-    }
-    return sections[kind]
 
 
 def ingredients(
@@ -82,7 +70,7 @@ def ingredients(
         names = with_fake(config.classes)
         shown, held = class_samples(train, config), class_samples(valid, config)
         return Ingredients(*member_ingredients(shown, held, config, names, member, rank, workers))
-    loss = build_loss(settings_of(kind, config).loss, kind)
+    loss = build_loss(config.training_of(kind).loss, kind)
     if kind == "miun":
         reader = PatchReader(train, config, rank, workers)
         checker = PatchReader(valid, config, rank, workers)

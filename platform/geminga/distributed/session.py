@@ -126,11 +126,10 @@ def close_ray() -> None:
             os.environ.pop(API_SERVER, None)
 
 
-def available_workers(workers: int) -> int:
-    """Return how many single-core workers to use: the number asked for, at most all cores."""
+def available_cores() -> int:
+    """Return the cores of the cluster as it is now; one if it has none yet."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cores = int(resources.get("CPU", 1))
-    return max(1, min(workers or cores, cores))
+    return max(1, int(resources.get("CPU", 1)))
 
 
 def _user_error(error: BaseException) -> GemingaError | None:

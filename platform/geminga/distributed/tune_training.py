@@ -13,7 +13,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from geminga import storage
 from geminga.config import Config
-from geminga.distributed.ingredients import ingredients, settings_of
+from geminga.distributed.ingredients import ingredients
 from geminga.distributed.train import train_network
 from geminga.distributed.tune import EPOCH, OBJECTIVE, Report, report
 from geminga.files import read_json, write_json
@@ -77,7 +77,7 @@ def train_and_report(
         for row in read_json(storage.here(folder / _DONE)):
             report(rows.add(_figures(row)))
         return
-    if settings_of(kind, config).workers > 1:
+    if config.training_of(kind).workers > 1:
         _train_many(kind, config, train, valid, folder, rows)
     else:
         _train_one(kind, config, train, valid, folder, rows)
@@ -92,7 +92,7 @@ def _train_one(
     folder: Path,
     rows: BestSoFar,
 ) -> None:
-    settings = settings_of(kind, config)
+    settings = config.training_of(kind)
     torch.set_num_threads(max(settings.threads, 1))
     # Its own core reads the patches too, in the same order: loaders would wait for cores that the
     # other trials hold.

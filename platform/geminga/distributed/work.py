@@ -23,7 +23,7 @@ from ray.data._internal.execution.backpressure_policy import (
 )
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from geminga.distributed.session import available_workers
+from geminga.distributed.session import available_cores
 from geminga.errors import InputError
 from geminga.progress import progress
 
@@ -109,7 +109,8 @@ def run_pieces(
         Flat rows; each must say all that identifies the piece, so that the answer does not depend
         on which worker does it.
     workers : int
-        How many processes; 0 takes every core.
+        How many processes; 0 takes every core there is at the start. More than those wait for
+        nodes that an autoscaler may bring.
     label, unit : str
         For the progress line.
 
@@ -120,10 +121,10 @@ def run_pieces(
     """
     if not pieces:
         return []
-    count = available_workers(workers)
     # Where every core is wanted a second piece waits for each: a worker that has finished starts at
     # once, and no more run than there are cores. Fewer workers than cores must be held back here.
-    in_flight = 2 * count if count == available_workers(0) else count
+    cores = available_cores()
+    in_flight = workers if 0 < workers < cores else 2 * max(workers, cores)
     dataset = ray.data.from_items(
         [{"number": n, "piece": json.dumps(dict(p))} for n, p in enumerate(pieces)],
         override_num_blocks=len(pieces),

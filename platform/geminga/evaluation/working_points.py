@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.isotonic import isotonic_regression
+from scipy.optimize import isotonic_regression
 
 from geminga.arrays import Bool, Float64, Int64
 from geminga.evaluation.bootstrap import Units
@@ -174,7 +174,7 @@ def flux_crossings(
     """Return the flux at which completeness reaches each level and stays there.
 
     Completeness is fitted as a function that never falls with flux (isotonic least squares,
-    scikit-learn), weighted by the number of sources. Between its steps it is interpolated
+    SciPy), weighted by the number of sources. Between its steps it is interpolated
     linearly in the logarithm: from the brightest bin of the last step below a level to the
     faintest bin of the first step at or above it.
 
@@ -197,7 +197,7 @@ def flux_crossings(
     x, w = log_flux[held], weight[held]
     if not len(x):
         return np.full(len(levels), np.nan)
-    fit = isotonic_regression(found[held] / w, sample_weight=w, increasing=True)
+    fit = isotonic_regression(found[held] / w, weights=w).x
     # Equal within rounding is reached.
     fit = np.asarray(fit, dtype=np.float64) + 1e-12
     out = []

@@ -10,7 +10,6 @@ from typing import Literal
 from geminga.config import Config, digest
 from geminga.distributed.evidence import evidence_file
 from geminga.distributed.images import image_file
-from geminga.distributed.ingredients import settings_of
 from geminga.distributed.session import ray_session
 from geminga.distributed.simulate import patch_file
 from geminga.distributed.tune import EarlyStop, Study, check_cores
@@ -110,7 +109,7 @@ def tune_training(config: Config, path: Path) -> Outcome:
     mode = check_objective(tuning, where)
     allowed, why_not = tunable(network)
     check_space(config, tuning.space, allowed, why_not, where)
-    settings = settings_of(network, config)
+    settings = config.training_of(network)
     if network in ("ranker", "evidence_net") and not is_measured(config):
         raise InputError(
             where,

@@ -222,7 +222,11 @@ class RunConfig(Section):
     replace: bool = Field(
         False, description="make finished stages again whose settings changed; else that is refused"
     )
-    workers: Count = Field(0, description="Ray Data workers; 0 takes every core")
+    workers: Count = Field(
+        0,
+        description="single-core workers of a stage; 0 takes every core there is when it "
+        "starts, more than those wait for nodes that an autoscaler brings",
+    )
     tracking_uri: str | None = Field(None, description="MLflow server; else a store in the output")
     experiment: str = "geminga"
     register_models: bool = Field(

@@ -137,7 +137,6 @@ class SharedNorm(nn.modules.batchnorm._BatchNorm):
         if input.dim() < 2:
             raise ValueError(f"expected records and channels, got {input.dim()} dimensions")
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, input: Tensor) -> Tensor:
         """Normalise (N, channels, ...) over all axes but the second."""
         if not self.training:
@@ -179,6 +178,9 @@ def share_norms(model: nn.Module) -> nn.Module:
             )
             shared._parameters.update(child._parameters)
             shared._buffers.update(child._buffers)
+            # Its sums over the workers are not for the compiler, whose import takes a second: here
+            # and not with a decorator.
+            shared.forward = torch.compiler.disable(shared.forward)  # type: ignore[method-assign, no-untyped-call]
             setattr(model, name, shared.train(child.training))
         else:
             share_norms(child)
