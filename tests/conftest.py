@@ -10,6 +10,9 @@ import pytest
 from geminga.bands import Band
 from geminga.config import Config, ImageConfig, MiunConfig, PatchConfig, SetsConfig, SkyConfig
 
+# Ray's workers wait for nothing but each other; nice ones would wait for the other tests.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 sys.path.insert(0, str(Path(__file__).parent))  # for servers, in importlib mode
 
 from servers import S3Server, s3_server

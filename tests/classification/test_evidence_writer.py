@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from geminga.classification.labels import label_candidates
 from geminga.config import Config
 from geminga.distributed.evidence import REAL, TRAIN, EvidenceWriter, evidence_file
 from geminga.distributed.simulate import SkyWriter, StoredSkies
-from geminga.errors import InputError
 from geminga.files import write_parquet
 from geminga.geometry import separation_deg, unit_vectors
 from geminga.response import build_response
@@ -166,7 +166,13 @@ def test_a_sky_without_a_labelled_source(stored: Stored, tmp_path: Path) -> None
     assert not kept["repeated"].any()
 
 
-def test_damaged_evidence_of_an_earlier_try_is_refused(stored: Stored, tmp_path: Path) -> None:
-    evidence_file(tmp_path, SKY).write_bytes(b"PK\x03\x04 half")
-    with pytest.raises(InputError, match=r"evidence_0000000\.npz: holds no evidence"):
-        stored.write(tmp_path, "")
+def test_damaged_evidence_of_an_earlier_try_is_made_anew(
+    stored: Stored, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored.write(tmp_path, "")
+    path = evidence_file(tmp_path, SKY)
+    whole = path.read_bytes()
+    path.write_bytes(b"PK\x03\x04 half")
+    stored.write(tmp_path, "")
+    assert re.search(r"evidence_0000000\.npz: holds no evidence .*; made anew", caplog.text)
+    assert path.read_bytes() == whole

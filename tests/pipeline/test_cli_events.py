@@ -16,8 +16,6 @@ from geminga.config import load_config
 from geminga.files import read_parquet
 from geminga.sky.photons import Photons
 
-pytestmark = pytest.mark.xdist_group("tiny")
-
 TRAINED = (
     "response", "skies", "patches", "miun", "observe_training", "search_training", "ranker", "images",
     "classifier", "evidence_training", "class_model",

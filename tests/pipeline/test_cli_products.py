@@ -19,7 +19,7 @@ from geminga.response import build_response
 from geminga.sky.formats.ft1 import read_events
 from geminga.sky.photons import Photons
 
-pytestmark = pytest.mark.xdist_group("tiny")
+pytestmark = pytest.mark.xdist_group("products")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "scripts"))  # for cluster_demo
 
 from cluster_demo import local_head
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("tiny")]
+pytestmark = pytest.mark.cluster
 
 PATIENCE_S = 240
 COMPARED = ("response", "skies", "patches", "observe", "evidence", "catalog")
