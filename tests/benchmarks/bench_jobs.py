@@ -160,7 +160,7 @@ def measure(rounds: Rounds) -> tuple[list[Row], dict[str, float]]:
     with two_nodes(rounds.scratch / "nodes.log") as nodes:
         two, _ = rounds.direct(nodes.environment, None)
         rows.append(("none, two nodes of one core", 0.0, two, 1.0))
-        add("second node lost", rounds.direct(nodes.environment, nodes.remove), two)
+        add("second node lost", rounds.direct(nodes.environment, nodes.change), two)
     return rows, steps
 
 
