@@ -13,7 +13,7 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?= $(CPU_INDEX)
 CONFIG ?= jobs/configs/demo.yaml
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 
 .PHONY: help
 help: ## show this list

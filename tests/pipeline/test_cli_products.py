@@ -19,8 +19,6 @@ from geminga.response import build_response
 from geminga.sky.formats.ft1 import read_events
 from geminga.sky.photons import Photons
 
-pytestmark = pytest.mark.xdist_group("products")
-
 
 @pytest.fixture(scope="module")
 def out(finished: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:

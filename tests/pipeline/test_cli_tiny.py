@@ -116,12 +116,7 @@ def test_every_stage_says_where_it_came_from(finished: tuple[Path, str]) -> None
     assert len(hashes) == 1
 
 
-# One after the other: the second run opens the first one's parent in MLflow.
-in_order = pytest.mark.xdist_group("tiny")
-
-
 # MLflow 3.17 maps its tables with a loader that SQLAlchemy 2.1 has deprecated.
-@in_order
 @pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy is deprecated:sqlalchemy.exc.SADeprecationWarning"
 )
@@ -159,7 +154,6 @@ def test_mlflow_has_a_parent_and_a_child_for_each_stage(finished: tuple[Path, st
     assert {str(model.status) for model in models} == {"READY"}
 
 
-@in_order
 def test_a_second_run_skips_everything(finished: tuple[Path, str]) -> None:
     out, _ = finished
     again = geminga("run", "--config", str(TINY), "--set", f"run.output={out}")

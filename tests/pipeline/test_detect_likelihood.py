@@ -45,7 +45,6 @@ from geminga.sky.observation import observation_of
 from geminga.sky.photons import Photons
 from geminga.sky.sky_files import SOURCES_FILE
 
-pytestmark = pytest.mark.xdist_group("detect")
 SKY = 2_000_000
 
 

@@ -16,8 +16,6 @@ from geminga.pipeline.model_card import model_card, table
 from geminga.pipeline.models import load_model
 from geminga.pipeline.package import package_model, packaged_config, replaced
 
-pytestmark = pytest.mark.xdist_group("package")
-
 
 @pytest.fixture(scope="module")
 def run(finished: tuple[Path, str]) -> Config:

@@ -215,6 +215,8 @@ def test_the_summary_says_where_everything_is(config2: Config, tmp_path: Path) -
     assert f"report:     {root / 'report' / 'report.html'}" in lines
     assert lines[-1] == "MLflow:     mlflow ui --backend-store-uri sqlite:///out/mlflow.db"
     assert "true \\ found" not in text
+    context.tracker.uri = "http://host:5000"
+    assert written(context)[1].splitlines()[-1] == "MLflow:     http://host:5000"
 
 
 def test_a_catalogue_for_each_test_sky(config2: Config, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from geminga.pipeline.runner import Context, Stage, is_finished, run_stages
 
 
 class NoTracker:
+    is_new = False
+
     @classmethod
     @contextmanager
     def open(cls, config: Config, root: Path) -> Iterator[NoTracker]:
@@ -71,6 +74,32 @@ def configured(config: Config, folder: Path, **changes: Any) -> Config:
 
 def digest(path: Path) -> str:
     return path.name
+
+
+def test_a_run_that_is_new_to_mlflow_tells_it_of_the_stages_that_are_skipped(
+    config2: Config, tmp_path: Path, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other settings take finished skies over: they are inputs of that run too."""
+    config, told = configured(config2, tmp_path), list[tuple[str, str]]()
+    first, *others = make_stages(log)
+    first = replace(
+        first,
+        tell=lambda context, folder: told.append((context.config.name, folder.name)),
+        input_files=lambda _: [Path(__file__)],
+    )
+    stages = [first, *others]
+
+    def given(self: NoTracker, rows: list[dict[str, str]]) -> None:
+        told.extend(("input", row["name"]) for row in rows)
+
+    monkeypatch.setattr(NoTracker, "datasets", given)
+    run_stages(stages, config, digest)
+    run_stages(stages, config, digest)
+    assert told == [("input", "test_runner.py")]
+    told.clear()
+    monkeypatch.setattr(NoTracker, "is_new", True)
+    run_stages(stages, config, digest)
+    assert told == [("input", "test_runner.py"), (config.name, "a")]
 
 
 def test_finished_stages_are_skipped(config2: Config, tmp_path: Path, log: list[str]) -> None:

@@ -108,7 +108,8 @@ def test_after_a_killed_driver_another_machine_goes_on(
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
         assert not storage.exists(root / "skies" / "stage.json")
-        shutil.rmtree(tmp_path / "first")
+        # Its workers may still be at their last file.
+        shutil.rmtree(tmp_path / "first", ignore_errors=True)
 
         done = subprocess.run(
             [*command, *on(address, tmp_path / "second", *more)],
