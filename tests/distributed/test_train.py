@@ -16,7 +16,7 @@ from geminga.config import Config
 from geminga.distributed.ingredients import ingredients
 from geminga.distributed.session import ray_session
 from geminga.distributed.stream import streamed
-from geminga.distributed.train import train_network
+from geminga.distributed.train import FINISHED, train_network
 from geminga.errors import InputError
 from geminga.networks.losses import METRICS
 from geminga.patches.grid import grid_for_sky
@@ -96,7 +96,8 @@ def test_two_workers_train_the_network_of_one(
         state = train_network("miun", config, [patches[0]], [patches[1]], tmp_path)
     for name in ("train_loss", "valid_loss"):
         assert losses(state, name) == pytest.approx(losses(alone, name), rel=2e-3), name
-    assert not list(tmp_path.iterdir()), "checkpoints of a finished training are removed"
+    left = [path.name for path in tmp_path.iterdir()]
+    assert left == [FINISHED], "of the checkpoints only the last is kept"
 
 
 def test_it_is_the_plain_loop(

@@ -5,6 +5,7 @@ What a worker does is in `train_worker`, so that the controller starts without i
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,9 +28,13 @@ from geminga.config import Config
 from geminga.errors import GemingaError, InputError
 from geminga.networks.losses import Kind
 from geminga.sections import TrainingConfig
-from geminga.training.state import TrainState, load_state
+from geminga.training.state import TrainState, load_state, save_state
+
+logger = logging.getLogger(__name__)
 
 STATE_FOLDER = "state"
+FINISHED = "finished"
+"""Folder of the state after the last epoch, beside what Ray Train keeps while it trains."""
 MAX_FAILURES = 2
 """Worker losses after which a training gives up; each resumes at the last checkpoint."""
 
@@ -54,7 +59,8 @@ def train_network(
     train, valid : sequence of Path
         Files of the training and of the validation set, one per sky.
     folder : Path
-        Where checkpoints are kept; a training that was interrupted there goes on.
+        Where checkpoints are kept; a training that was interrupted there goes on, and one that is
+        finished is not done again. The caller removes it when the network is kept elsewhere.
     member : int
         Number of an ``evidence_net`` among those that are averaged.
     callbacks : sequence of UserCallback
@@ -65,6 +71,8 @@ def train_network(
     InputError
         If the machine has too few cores or no GPU, or the training data cannot be used.
     """
+    if storage.exists(folder / FINISHED):
+        return load_state(storage.here(folder / FINISHED))
     settings = config.training_of(kind)
     check_resources(kind, settings)
     # A worker that reports an epoch waits until it is asked: by default every two seconds, which
@@ -106,6 +114,8 @@ def train_network(
         raise RuntimeError(f"the training of {kind} left no checkpoint")
     with result.checkpoint.as_directory() as checkpoint:
         state = load_state(Path(checkpoint) / STATE_FOLDER)
+    # What is made of it may fail, or be killed, before the network is kept.
+    save_state(folder / FINISHED, state)
     storage.remove(folder / kind)
     return state
 
@@ -126,9 +136,23 @@ def check_resources(kind: Kind, settings: TrainingConfig) -> None:
     ------
     InputError
         If the cluster has fewer cores or GPUs than the training takes.
+
+    Notes
+    -----
+    A cluster without a single core has shrunk to its head: its autoscaler brings nodes to work that
+    waits, and nobody can say here how many.
     """
+    if settings.loader_workers and kind != "miun":
+        raise InputError(
+            f"{kind}_training.loader_workers",
+            f"{settings.loader_workers} for a network whose data are held in memory",
+            "set it to 0",
+        )
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    if not cores:
+        logger.info("%s: the cluster has no core yet, the training waits for nodes", kind)
+        return
     least = settings.min_workers or settings.workers
     if least > cores:
         raise InputError(
@@ -141,12 +165,6 @@ def check_resources(kind: Kind, settings: TrainingConfig) -> None:
             f"{kind}_training.use_gpu",
             f"{least} workers on {gpus} GPUs",
             "set it to false, or use a machine with a GPU for each worker",
-        )
-    if settings.loader_workers and kind != "miun":
-        raise InputError(
-            f"{kind}_training.loader_workers",
-            f"{settings.loader_workers} for a network whose data are held in memory",
-            "set it to 0",
         )
     # With `min_workers`, Ray Train takes as many cores as there are for up to `workers`.
     if settings.loader_workers and settings.workers + settings.loader_workers > cores:

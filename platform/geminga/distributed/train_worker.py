@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from geminga.config import Config
 from geminga.distributed.ingredients import ingredients
 from geminga.distributed.train import STATE_FOLDER
+from geminga.errors import InputError
 from geminga.logs import show_logs
 from geminga.networks.losses import METRICS, Kind
 from geminga.sections import TrainingConfig
@@ -27,6 +28,12 @@ from geminga.training.state import TrainState, load_state, save_state
 from geminga.training.steps import alone
 
 logger = logging.getLogger(__name__)
+
+_LASTING = (
+    "No space left", "quota exceeded", "Read-only file system", "Permission denied",
+    "ACCESS_DENIED", "SIGNATURE_DOES_NOT_MATCH", "INVALID_ACCESS_KEY_ID",
+)  # fmt: skip
+"""Signs of a place for checkpoints that will refuse the next one too."""
 
 
 def train(task: dict[str, Any]) -> None:
@@ -73,10 +80,19 @@ def train(task: dict[str, Any]) -> None:
 
 
 def _threads(settings: TrainingConfig, context: Any, workers: int) -> int:
-    """Return the threads of this worker: its share of the machine's cores."""
+    """Return the threads of this worker: its share of the cores of its node."""
     here = int(context.get_local_world_size())
     drawing = -(-settings.loader_workers * here // workers)
-    return max(((os.cpu_count() or 1) - drawing) // here, 1)
+    return max((_cores_here() - drawing) // here, 1)
+
+
+def _cores_here() -> int:
+    """Return the cores this node gives to Ray: a container sees all of its machine, and has fewer."""
+    cores, own = os.cpu_count() or 1, ray.get_runtime_context().get_node_id()
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        if node["NodeID"] == own:
+            cores = min(cores, int(node["Resources"].get("CPU", cores)))
+    return cores
 
 
 def _quiet_ray_train() -> None:
@@ -119,7 +135,18 @@ class _Reporter:
             return
         with tempfile.TemporaryDirectory() as temporary:
             save_state(Path(temporary) / STATE_FOLDER, state)
-            ray.train.report(numbers, checkpoint=Checkpoint.from_directory(temporary))
+            try:
+                ray.train.report(numbers, checkpoint=Checkpoint.from_directory(temporary))
+            except OSError as error:
+                text = " ".join(str(error).split())
+                if any(sign in text for sign in _LASTING):
+                    raise InputError(
+                        "checkpoint",
+                        f"cannot be kept ({text})",
+                        "make room where the run is kept, or let it be written there; the same "
+                        "command then goes on from the checkpoint before",
+                    ) from error
+                raise  # a store that is away for a while: Ray Train tries again
 
 
 def _shared(kind: Kind, model: nn.Module) -> nn.Module:

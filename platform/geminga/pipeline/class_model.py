@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from geminga import storage
 from geminga.arrays import Bool
 from geminga.classes import with_fake
 from geminga.classification.class_model import ClassModel, calibrate_members
@@ -22,6 +23,7 @@ from geminga.pipeline.logged import log_network
 from geminga.pipeline.runner import Context
 from geminga.pipeline.search import primary_search, score_cuts, training_candidates
 from geminga.pipeline.simulate import sky_ids
+from geminga.pipeline.train import CHECKPOINTS
 from geminga.seeds import Split
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ def run_class_model(context: Context, folder: Path) -> Mapping[str, Any]:
                 config,
                 shown_files,
                 held_files,
-                folder / "checkpoints" / str(number),
+                folder / CHECKPOINTS / str(number),
                 number,
             )
         member = build_evidence_net(config, input_sizes(shown.inputs), len(names), number)
@@ -71,6 +73,7 @@ def run_class_model(context: Context, folder: Path) -> Mapping[str, Any]:
     write_json(folder / "histories.json", histories)
     context.tracker.curve(histories[0])
     log_network(context, REGISTERED_AS, folder / "model")
+    storage.remove(folder / CHECKPOINTS)
     return {
         "candidates to train on": len(train),
         "measured again off centre": int(train.repeated.sum()),

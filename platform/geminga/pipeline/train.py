@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from geminga import storage
 from geminga.classes import with_fake
 from geminga.classification.predict import natural_prior
 from geminga.classification.store import load_samples
@@ -26,6 +27,9 @@ from geminga.pipeline.runner import Context
 from geminga.pipeline.search import primary_search, score_cuts
 from geminga.pipeline.simulate import sky_ids
 from geminga.seeds import Split
+
+CHECKPOINTS = "checkpoints"
+"""Folder of a stage that trains, as long as it does."""
 
 
 def run_miun(context: Context, folder: Path) -> Mapping[str, Any]:
@@ -65,7 +69,7 @@ def train_and_save(
     """Train a network, let `finish` add to what is kept with it, and save it in ``model``."""
     config: Config = context.config
     with ray_session():
-        state = train_network(kind, config, train, valid, folder / "checkpoints")
+        state = train_network(kind, config, train, valid, folder / CHECKPOINTS)
     model: nn.Module
     if kind == "ranker":
         model = build_ranker(config, len(extra[FEATURES]))
@@ -82,5 +86,6 @@ def train_and_save(
         context.tracker.artifact(folder / "model", kind)
     else:
         log_network(context, kind, folder / "model")
+    storage.remove(folder / CHECKPOINTS)
     parameters = sum(p.numel() for p in model.parameters())
     return {"parameters": parameters, "epochs": len(state.history), **figures}
