@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -63,11 +66,31 @@ def test_a_typo_is_found_when_the_settings_are_read(uri: str, message: str) -> N
     assert "run.storage" in str(error.value)
 
 
-def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
-    with pytest.raises(InputError, match="AWS_ACCESS_KEY_ID") as error:
-        parse("s3://AKEY:hushhush@bkt/x")
-    assert "hushhush" not in str(error.value)
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://AKEY:hushhush@bkt/x",
+        "s3://AKEY:hush/hush@bkt/x",  # a secret may hold a slash
+        "s3://bkt/x?access_key=AKEY&secret_key=hushhush",
+        "s3://bkt/x?region&secret_key=hushhush",
+        "s3://bkt/../x?secret_key=hushhush",
+        "s3://bkt/x?secret_key=hushhush#part",
+        "s3://bkt/x?endpoint_override=http://AKEY:hushhush@h:1",
+        "gs://AKEY:hushhush@bkt/x",
+        "gs://bkt/x?secret_key=hushhush",
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(uri: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse(uri)
+    assert "hush" not in str(error.value)
     assert "AKEY" not in str(error.value)
+
+
+def test_credentials_in_an_address_belong_into_the_environment() -> None:
+    for uri in ("s3://AKEY:hush/hush@bkt/x", "s3://AKEY:hush@bkt/x"):
+        with pytest.raises(InputError, match="set AWS_ACCESS_KEY_ID"):
+            parse(uri)
 
 
 def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -91,6 +114,44 @@ def test_a_mirror_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"choose another with run\.mirror"):
         storage.open_root("s3://bkt/x", "out", str(tmp_path / "file"))
+
+
+def test_a_mirror_that_somebody_else_may_change_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Everybody writes into the temporary folder, and can guess the name of a mirror in it."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv(storage.VARIABLE, "")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
+    root = storage.open_root("s3://bkt/x", "out")
+    assert root.parent.stat().st_mode & 0o777 == 0o700
+    assert storage.place(root / "a") == "s3://bkt/x/a"
+    storage._open_mirror.cache_clear()
+    home = tmp_path / "home"
+    root.rename(home)
+    root.symlink_to(home)
+    for use in (
+        lambda: storage.open_root("s3://bkt/x", "out"),
+        lambda: storage.exists(root / "a"),
+    ):
+        with pytest.raises(InputError, match=r"bkt-\w+: belongs to another user, or is a link"):
+            use()
+    # The folder around it is another user's, the mirror itself one's own.
+    root.unlink()
+    home.rename(root)
+    uid = os.getuid()
+    status = Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        found = list(status(path))
+        if path == root.parent:
+            found[stat.ST_UID] = uid + 1
+        return os.stat_result(found)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    with pytest.raises(InputError, match=rf"geminga-{uid}: belongs to another user"):
+        storage.exists(root / "a")
 
 
 def test_two_addresses_have_two_mirrors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -169,6 +169,26 @@ def test_a_stage_takes_its_name_at_last(mirror: Mirror, monkeypatch: pytest.Monk
     assert read_json(final / "stage.json") == "new"
 
 
+def test_a_stage_that_is_being_replaced_in_a_folder_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, final = tmp_path / ".stage.k.partial", tmp_path / "stage"
+    for folder in (work, final):
+        write_json(folder / "piece.json", folder.name)
+        write_json(folder / "stage.json", folder.name)
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            storage.finish(work, final, "stage.json")
+    assert not storage.exists(final / "stage.json")
+    storage.finish(work, final, "stage.json")
+    assert read_json(final / "piece.json") == work.name
+
+
 def test_a_stage_ends_on_a_machine_without_its_pieces(mirror: Mirror) -> None:
     work, final = mirror.root / ".stage.k.partial", mirror.root / "stage"
     write_sky(work / "sky", "one")

@@ -81,9 +81,9 @@ def open_root(uri: str | None, output: str, mirror: str | None = None) -> Path:
         return Path(address.path)
     _check_credentials()
     digest = hashlib.blake2b(uri.encode(), digest_size=6).hexdigest()
-    base = mirror or str(Path(tempfile.gettempdir()) / f"geminga-{os.getuid()}")
-    root = Path(base).absolute() / f"{address.bucket}-{digest}"
-    check_owner(root)
+    base = Path(mirror).absolute() if mirror else _own_folder()
+    root = base / f"{address.bucket}-{digest}"
+    _check_mirror(root)
     root = root.resolve()
     os.environ[VARIABLE] = json.dumps({**_roots(), str(root): uri}, sort_keys=True)
     return root
@@ -185,6 +185,8 @@ def finish(work: Path, final: Path, last: str) -> None:
         mirror.finish(_absolute(work), _absolute(final), last)
         return
     if final.exists():
+        # Killed in between, what is left of the old folder must not be taken for finished.
+        (final / last).unlink(missing_ok=True)
         shutil.rmtree(final)
     work.rename(final)
 
@@ -232,9 +234,25 @@ def _mirror_of(path: Path) -> Mirror | None:
 @lru_cache(maxsize=8)
 def _open_mirror(root: str, uri: str) -> Mirror:
     _check_credentials()
-    check_owner(Path(root))
+    _check_mirror(Path(root))
     address = parse(uri)
     return Mirror(Path(root), address, _connect(address, _ATTEMPTS), address.path)
+
+
+def _own_folder() -> Path:
+    """Return the folder of mirrors whose place was not chosen."""
+    return Path(tempfile.gettempdir()).resolve() / f"geminga-{os.getuid()}"
+
+
+def _check_mirror(root: Path) -> None:
+    """Make a mirror's folder for this user alone.
+
+    Everybody writes into the temporary folder and can guess the name: who owns the folder around
+    the mirror could put another in its place.
+    """
+    if root.parent == _own_folder():
+        check_owner(root.parent)
+    check_owner(root)
 
 
 def _connect(address: Address, attempts: int) -> Any:

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -329,14 +330,17 @@ def check_owner(root: Path) -> None:
     Raises
     ------
     InputError
-        If it cannot be made or is somebody else's.
+        If it cannot be made, is somebody else's, or a link, which somebody else may have made.
     """
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        mine = root.stat().st_uid == os.getuid()
+        status = root.lstat()
+        mine = status.st_uid == os.getuid() and not stat.S_ISLNK(status.st_mode)
     except OSError as error:
         raise InputError(
             str(root), f"cannot be made ({error.strerror})", "choose another with run.mirror"
         ) from error
     if not mine:
-        raise InputError(str(root), "belongs to another user", "choose another with run.mirror")
+        raise InputError(
+            str(root), "belongs to another user, or is a link", "choose another with run.mirror"
+        )
