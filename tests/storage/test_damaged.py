@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geminga.errors import InputError
+from geminga.errors import InputError, StorageError
 from geminga.files import read_parquet, write_parquet
 from geminga.patches.store import check_records, write_records
 from geminga.sky.photons import Photons, photons_from_vectors
+from geminga.training import state
 
 
 def table(path: Path) -> None:
@@ -63,3 +64,16 @@ def test_a_cut_off_shard_is_found(length: float, tmp_path: Path) -> None:
     path.write_bytes(whole[: int(length if length > 1 else length * len(whole))])
     with pytest.raises(InputError, match=r"shard\.parquet"):
         check_records(path)
+
+
+def test_a_store_that_is_away_says_nothing_about_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state may be whole: nobody is told to remove it."""
+
+    def away(path: Path) -> object:
+        raise StorageError("s3://bkt", "does not answer", "start again")
+
+    monkeypatch.setattr(state, "read_json", away)
+    with pytest.raises(StorageError, match="does not answer; start again"):
+        state.load_state(tmp_path)

@@ -64,7 +64,7 @@ class RowReader:
         self.batch_size = batch_size
         if len(self.target) < workers:
             raise InputError(
-                "training skies",
+                "skies of training or validation",
                 f"hold {len(self.target)} detections for {workers} workers",
                 "simulate more of them, or lower likelihood.search_least_ts",
             )

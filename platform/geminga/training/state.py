@@ -15,7 +15,7 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from geminga.errors import InputError
+from geminga.errors import InputError, StorageError
 from geminga.files import atomic, file_digest, read_json, write_json
 
 FORMAT_VERSION = 2
@@ -134,6 +134,8 @@ def _read_meta(folder: Path) -> dict[str, Any]:
     else:
         try:
             meta = read_json(path)
+        except StorageError:
+            raise  # the state may be whole
         except InputError as error:
             raise InputError(error.where, error.problem, _REMEDY) from error
     version = meta.get("format_version") if isinstance(meta, dict) else None
