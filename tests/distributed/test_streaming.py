@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -263,9 +264,13 @@ def test_a_killed_driver_goes_on_where_it_stopped(config2: Config, tmp_path: Pat
         first.kill()
         first.wait()
     # Workers die with their driver at once; Ray's idle agents linger.
-    time.sleep(3.0)
-    for left in processes_of(first.pid):
-        os.kill(left, signal.SIGKILL)
+    end = time.monotonic() + 60
+    while left := processes_of(first.pid):
+        assert time.monotonic() < end, f"left are {left}"
+        for process in left:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.02)
     (work,) = root.glob(".patches.*.partial")
     finished = {p.name: p.stat() for p in work.glob("[!.]*")}
     assert 2 <= len(finished) < 9

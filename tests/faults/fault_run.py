@@ -112,7 +112,10 @@ def busy_workers(pids: list[int]) -> list[int]:
 def kill_a_worker(head: Head) -> int:
     """Kill a process that is at a piece of work; return how many were killed, 0 or 1."""
     for pid in busy_workers(members(head)):
-        os.kill(pid, signal.SIGKILL)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # it ended by itself
         return 1
     return 0
 

@@ -185,7 +185,7 @@ def test_training_goes_on_with_the_nodes_that_are_left(
         process = joined.start()
         try:
             until(joined.reached(1, 2), "the first epoch is under way")
-            nodes.remove()
+            nodes.change()
             history = joined.finish(process)
         finally:
             kill_session(process)
