@@ -227,26 +227,33 @@ def revision() -> dict[str, str]:
     return {REVISION: said.stdout.strip()}
 
 
+def handed_on() -> dict[str, str]:
+    """Return the variables of this shell that the job is to have."""
+    given = {k: os.environ[k] for k in ("GEMINGA_DATA", "OMP_NUM_THREADS") if k in os.environ}
+    if "GEMINGA_DATA" in given:
+        # The job works in a folder of its own, from where a relative path leads elsewhere.
+        given["GEMINGA_DATA"] = str(Path(given["GEMINGA_DATA"]).resolve())
+    return given | revision()
+
+
 def main() -> int:
     """Run the demo as a job of a head of its own."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--config", default="jobs/configs/demo.yaml", help="of the repository")
-    parser.add_argument("--storage", default=f"file://{ROOT / 'out'}", help="where the run is kept")
+    parser.add_argument("--storage", default=(ROOT / "out").as_uri(), help="where the run is kept")
     parser.add_argument("--set", action="append", default=[], help="as for 'geminga run'")
     asked = parser.parse_args()
     # A head that outlives a stopped demo would hold its ports and memory.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    handed_on = {k: os.environ[k] for k in ("GEMINGA_DATA", "OMP_NUM_THREADS") if k in os.environ}
-    handed_on |= revision()
     settings = [f"run.storage={asked.storage}", *asked.set]
     with local_head(os.cpu_count() or 1) as head:
         sys.stderr.write(f"head at {head.gcs}, dashboard at {head.dashboard}, with a token\n")
         command = head.submit(
             "python", "jobs/pipeline.py", "--config", asked.config,
             *(word for setting in settings for word in ("--set", setting)),
-            env_vars=handed_on,
+            env_vars=handed_on(),
         )  # fmt: skip
         submitted = subprocess.run(command, cwd=ROOT, env=dict(head.environment), check=False)
         # Ray's command leaves with 1 for a job that failed, however it did.

@@ -9,7 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster_demo import ROOT, Head, client_environment, free_ports, jobs, write_token
+from cluster_demo import (
+    ROOT,
+    Head,
+    client_environment,
+    free_ports,
+    handed_on,
+    jobs,
+    write_token,
+)
 from job_run import TINY
 
 
@@ -32,6 +40,16 @@ def test_the_environment_of_the_shell_names_no_other_cluster(
     assert environment["RAY_AUTH_MODE"] == "token"
     assert environment["RAY_AUTH_TOKEN_PATH"] == str(tmp_path / "token")
     assert not {"RAY_ADDRESS", "RAY_AUTH_TOKEN"} & set(environment)
+
+
+def test_a_relative_data_folder_means_the_same_in_the_job(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GEMINGA_DATA", "lat")
+    assert handed_on()["GEMINGA_DATA"] == str(tmp_path / "lat")
+    monkeypatch.delenv("GEMINGA_DATA")
+    assert "GEMINGA_DATA" not in handed_on()
 
 
 def test_ports_differ() -> None:
