@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -55,8 +54,8 @@ def test_a_node_that_leaves_takes_no_work_with_it(quiet: dict[str, Path], tmp_pa
 TOGETHER = """
 import sys, time
 from pathlib import Path
-from geminga.distributed.session import close_ray, ray_session
-from geminga.distributed.work import run_pieces
+from geminga.distributed import work
+from geminga.distributed.session import available_cores, close_ray, ray_session
 
 class Together:
     def __call__(self, piece):
@@ -66,9 +65,15 @@ class Together:
             time.sleep(0.05)
         return {"n": piece["n"]}
 
+def told():
+    cores = available_cores()
+    print("cores at the start:", cores, file=sys.stderr, flush=True)
+    return cores
+
+work.available_cores = told
 with ray_session():
     pieces = [{"n": n, "folder": sys.argv[1]} for n in range(3)]
-    print(len(run_pieces(Together, (), pieces, 3, "meet", "piece")))
+    print(len(work.run_pieces(Together, (), pieces, 3, "meet", "piece")))
 close_ray()
 """
 
@@ -83,7 +88,8 @@ def test_pieces_wait_for_a_node_that_comes_late(tmp_path: Path) -> None:
                 env=dict(nodes.environment), stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
         try:
-            time.sleep(10)
+            asked = "cores at the start: 1"  # the least that is told
+            until(lambda: asked in (tmp_path / "log").read_text(), "work is given out")
             assert not list(meeting.iterdir()), "there is no core yet"
             nodes.change()
             printed, _ = process.communicate(timeout=PATIENCE_S)
