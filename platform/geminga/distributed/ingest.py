@@ -8,6 +8,7 @@ from pathlib import Path
 
 from geminga.config import Config, ObservedConfig
 from geminga.distributed.work import KEPT, Piece
+from geminga.errors import InputError
 from geminga.evaluation.reference import read_reference_catalog
 from geminga.files import file_digest, is_whole, write_parquet
 from geminga.sky.emission.extended import extended_areas, extended_file
@@ -40,9 +41,12 @@ class EventExaminer:
         """Examine the file ``path``."""
         path = Path(str(piece["path"]))
         table, good_times = examine_events(path)
+        # Looked at before the digest is made: a file that changes later is found out.
+        status = path.stat()
         return {
             "digest": file_digest(path),
-            "bytes": path.stat().st_size,
+            "bytes": status.st_size,
+            "stamp": status.st_mtime_ns,
             "rows": table.rows,
             "zipped": table.zipped,
             "header": table.header.tostring(),
@@ -69,7 +73,13 @@ class EventCounter:
         self.grid, self.folder, self.rows = grid, Path(folder), rows
 
     def __call__(self, piece: Piece) -> Piece:
-        """Count rows ``first`` to ``last`` of ``path``, cut as ``observed`` says."""
+        """Count rows ``first`` to ``last`` of ``path``, cut as ``observed`` says.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged, or is no longer the one that was examined.
+        """
         path, digest = Path(str(piece["path"])), str(piece["digest"])
         todo = [
             (first, last)
@@ -85,8 +95,18 @@ class EventCounter:
             with open_rows(table) as reader:
                 for first, last in todo:
                     counts = count_rows(reader, cuts, self.grid, first, last)
+                    _check_unchanged(path, int(piece["bytes"]), int(piece["stamp"]))
                     counts.save(part_file(self.folder, digest, first, last))
         return {"path": str(path), "first": int(piece["first"]), KEPT: not todo}
+
+
+def _check_unchanged(path: Path, size: int, stamp: int) -> None:
+    """Check that counts are of the file whose digest they are kept under."""
+    status = path.stat()
+    if (status.st_size, status.st_mtime_ns) != (size, stamp):
+        raise InputError(
+            str(path), "has changed while it was read", "ingest it again once it is complete"
+        )
 
 
 class CatalogueReader:

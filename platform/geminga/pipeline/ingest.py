@@ -27,6 +27,7 @@ from geminga.pipeline.ingested import (
     Ingestion,
     SeenFile,
     State,
+    alone_in,
     joined,
     overlap_s,
     read_state,
@@ -108,6 +109,7 @@ class _File:
 
     path: Path
     zipped: bool
+    stamp: int
     seen: SeenFile
     good_times: Float64
     observed: ObservedConfig
@@ -131,24 +133,24 @@ def ingest(request: IngestRequest, config: Config) -> Ingested:
     ------
     InputError
         If a file is missing, damaged or no event list, given twice or in part ingested before, or
-        cut narrower than the channels need; if `out` cannot be written or was made with other
-        settings. What was there before is left as it was.
+        cut narrower than the channels need; if `out` cannot be written, was made with other
+        settings, is damaged, or is being added to by another process. What was there before is left
+        as it was.
     """
     ingestion = _checked(request, config)
     maps = request.out / MAPS
-    _recover(request.out)
-    state = State((), {}, np.empty((0, 2)))
-    is_there = storage.exists(maps)
-    if is_there:
-        state = read_state(storage.here(maps), ingestion)
-    new = _new_files(request, ingestion, state)
-    channels = config.channels
-    paths = tuple(maps / map_name(channel, request.nside) for channel in channels)
-    if new:
-        parts = _count(new, request, ingestion)
-        state = _added(state, new, parts, ingestion)
-        write_maps(maps, parts, state, ingestion, is_there)
-    storage.remove(request.out / PARTS)
+    with alone_in(request.out):
+        _recover(request.out)
+        state = State((), {}, np.empty((0, 2)))
+        if storage.exists(maps):
+            state = read_state(storage.here(maps), ingestion)
+        new = _new_files(request, ingestion, state)
+        if new:
+            parts = _count(new, request, ingestion)
+            state = _added(state, new, parts, ingestion)
+            write_maps(maps, parts, state, ingestion)
+        storage.remove(request.out / PARTS)
+    paths = tuple(maps / map_name(channel, request.nside) for channel in config.channels)
     rows, photons = state.passed.get("read", 0), state.passed.get(CUTS[-1], 0)
     _LOG.info("%d new file(s): %d of %d events in the maps", len(new), photons, rows)
     return Ingested(len(new), len(state.files), rows, photons, paths)
@@ -165,10 +167,11 @@ def _checked(request: IngestRequest, config: Config) -> Ingestion:
         if path in paths[:number]:
             raise InputError("--events", f"{path.name} is given twice", "name each file once")
     observed = config.observed
-    asked = (request.start_s, request.stop_s)
-    if observed is not None and observed.time_range_met_s is not None and asked == (None, None):
-        asked = observed.time_range_met_s
-    start, stop = asked
+    start, stop = request.start_s, request.stop_s
+    if observed is not None and observed.time_range_met_s is not None:
+        # An end that is not asked for stays where the configuration has it.
+        first, last = observed.time_range_met_s
+        start, stop = first if start is None else start, last if stop is None else stop
     for name, value in (("--from", start), ("--to", stop)):
         if value is not None and not abs(value) < _OPEN_S:
             raise InputError(name, f"{value} is no mission elapsed time", "give seconds")
@@ -268,7 +271,7 @@ def _opened(path: Path, answer: Mapping[str, Any], ingestion: Ingestion) -> _Fil
         _LOG.warning("%s holds not one event", where)
     good = joined([np.array(json.loads(str(answer["good_times"]))).reshape(-1, 2)], (None, None))
     seen = SeenFile.of(path, answer, selection, good)
-    return _File(path, bool(answer["zipped"]), seen, good, observed)
+    return _File(path, bool(answer["zipped"]), int(answer["stamp"]), seen, good, observed)
 
 
 def _timeless(config: Config) -> Config:
@@ -279,14 +282,23 @@ def _timeless(config: Config) -> Config:
 def _check_times(new: Sequence[_File], state: State) -> None:
     """Look for photons that would be counted twice: times that are in the maps already."""
     reached = state.good_times
-    names = {file.file for file in state.files}
+    # By its name a list is the same one, zipped or not.
+    names = {_plain(file): file for file in state.files}
     for file in new:
         twice = overlap_s(file.good_times, reached)
-        if twice > 1.0 and file.seen.file in names:
+        known = names.get(_plain(file.seen))
+        timeless = file.seen.start_s is None and file.seen.rows > 0
+        if known is not None and (twice > 1.0 or timeless or known.start_s is None):
+            told = f"{twice:.0f} s of it" if twice > 1.0 else "it does not say which times of it"
             raise InputError(
                 str(file.path),
-                f"has changed: {twice:.0f} s of it were ingested under this name before",
+                f"has changed: {told} were ingested under the name {known.file} before",
                 "ingest all lists into a new folder, or give a list of the new times alone",
+            )
+        if timeless and names:
+            _LOG.warning(
+                "%s does not say its times: counted twice if other files hold its events",
+                file.path,
             )
         if twice > 1.0:
             _LOG.warning(
@@ -295,7 +307,7 @@ def _check_times(new: Sequence[_File], state: State) -> None:
                 file.path,
                 twice,
             )
-        names.add(file.seen.file)
+        names[_plain(file.seen)] = file.seen
         reached = joined([reached, file.good_times], (None, None))
 
 
@@ -328,9 +340,11 @@ def _count(files: Sequence[_File], request: IngestRequest, ingestion: Ingestion)
         parts += [part_file(folder, file.seen.sha256, *part) for part in every]
         # gzip has no places to jump to: whoever reads its last rows reads all.
         whole = [(0, file.seen.rows)] if file.zipped and every else every
-        common = {
+        common: Piece = {
             "path": str(file.path.resolve()),
             "digest": file.seen.sha256,
+            "bytes": file.seen.bytes,
+            "stamp": file.stamp,
             "observed": file.observed.model_dump_json(),
         }
         pieces += [{**common, "first": first, "last": last} for first, last in whole]
@@ -362,6 +376,10 @@ def _added(
     files = tuple(sorted((*state.files, *(file.seen for file in new)), key=_order))
     good = joined([state.good_times, *(f.good_times for f in new)], ingestion.time_range_s)
     return replace(state, files=files, passed=passed, good_times=good)
+
+
+def _plain(file: SeenFile) -> str:
+    return file.file.removesuffix(".gz")
 
 
 def _order(file: SeenFile) -> tuple[float, str]:

@@ -10,6 +10,7 @@ from geminga.distributed.session import ray_session
 from geminga.distributed.work import run_here, run_pieces
 from geminga.errors import InputError
 from geminga.pipeline.ingest import check_folder
+from geminga.sky.emission.extended import extended_file
 
 
 def ingest_catalogs(catalogs: Sequence[Path], out: Path) -> list[tuple[Path, int]]:
@@ -34,12 +35,17 @@ def ingest_catalogs(catalogs: Sequence[Path], out: Path) -> list[tuple[Path, int
     """
     check_folder(out)
     targets: dict[Path, Path] = {}
+    taken: dict[Path, Path] = {}
     for path in catalogs:
         target = out / f"{path.name.split('.fit')[0]}.parquet"
-        if target in targets:
-            raise InputError(
-                "--catalogs", f"{targets[target]} and {path} have one name", "rename one of them"
-            )
+        for table in (target, extended_file(target)):
+            if table in taken:
+                raise InputError(
+                    "--catalogs",
+                    f"{taken[table]} and {path} would both become {table.name}",
+                    "rename one of them",
+                )
+            taken[table] = path
         targets[target] = path
     pieces = [
         {"path": str(path.absolute()), "target": str(target.absolute()), "name": str(path)}

@@ -5,12 +5,14 @@ Kept in ``provenance.json`` beside the maps; the two change together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from geminga.arrays import Float64
 from geminga.bands import Channel, edges_mev
@@ -24,6 +26,7 @@ from geminga.sky.observation import Observation, dss_cards
 MAPS = "counts"
 PROVENANCE_FILE = "provenance.json"
 GOOD_TIMES_FILE = "good_times.npy"
+LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,50 @@ class State:
         Rows read, and left after each cut.
     good_times : Float64 (n, 2)
         Good time intervals of the files, without those that are cut away.
+    photons : mapping of str to int
+        In the maps on the disk, by the label of their channel; empty if there are none.
     """
 
     files: tuple[SeenFile, ...]
     passed: dict[str, int]
     good_times: Float64
+    photons: Mapping[str, int] = field(default_factory=dict)
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Hold a folder of results while the block adds to it: two at once would count photons twice.
+
+    The lock goes with the process, however it ends; see `geminga.pipeline.taking`.
+
+    Raises
+    ------
+    InputError
+        If another process holds it, or the folder cannot be written.
+    """
+    made, path = not out.exists(), out / LOCK_FILE
+    lock = FileLock(path)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            "--out",
+            f"{out} is being added to by another process",
+            "wait until it is done, or choose another folder",
+        ) from error
+    except OSError as error:
+        raise InputError(
+            "--out", f"{out} cannot be written ({error.strerror})", "choose another"
+        ) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        if made:
+            with suppress(OSError):  # results are in it
+                out.rmdir()
+        lock.release()
 
 
 def read_state(folder: Path, ingestion: Ingestion) -> State:
@@ -152,6 +194,7 @@ def read_state(folder: Path, ingestion: Ingestion) -> State:
         held = tree["selection"]
         files = tuple(_seen_file(item) for item in tree["files"])
         passed = {str(key): int(number) for key, number in tree["rows"].items()}
+        photons = {str(key): int(number) for key, number in tree["photons"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             str(path), f"is no provenance of an ingestion ({error})", "choose another --out"
@@ -163,7 +206,17 @@ def read_state(folder: Path, ingestion: Ingestion) -> State:
                 f"{folder} was ingested with {key} = {held.get(key)}, not {value}",
                 "use the same settings again, or choose another folder",
             )
-    return State(files, passed, np.load(folder / GOOD_TIMES_FILE, allow_pickle=False))
+    path = folder / GOOD_TIMES_FILE
+    try:
+        good_times: Float64 = np.load(path, allow_pickle=False).reshape(-1, 2)
+    except (OSError, ValueError, EOFError) as error:
+        raise damaged(path, str(error)) from error
+    return State(files, passed, good_times, photons)
+
+
+def damaged(path: Path, problem: str) -> InputError:
+    """Return the error of results that cannot be added to."""
+    return InputError(str(path), f"is damaged ({problem})", "ingest all lists into a new folder")
 
 
 def _seen_file(tree: Mapping[str, Any]) -> SeenFile:

@@ -18,6 +18,7 @@ from geminga.pipeline.ingested import (
     PROVENANCE_FILE,
     Ingestion,
     State,
+    damaged,
     header_cards,
     joined,
     provenance,
@@ -32,9 +33,7 @@ def map_name(channel: Channel, nside: int) -> str:
     return f"counts_{channel.emin_gev:g}-{channel.emax_gev:g}GeV{types}_nside{nside}.fits"
 
 
-def write_maps(
-    maps: Path, parts: Sequence[Path], state: State, ingestion: Ingestion, is_there: bool
-) -> None:
+def write_maps(maps: Path, parts: Sequence[Path], state: State, ingestion: Ingestion) -> None:
     """Add counts to the maps that are there, and put the new ones in their place, all at once.
 
     One map is in memory at a time, and beside it those of a part of the time, if it is divided.
@@ -46,10 +45,13 @@ def write_maps(
     parts : sequence of Path
         Files of partial counts.
     state : State
-        After they are added.
+        After they are added; its `photons` are those of the maps that are there.
     ingestion : Ingestion
-    is_there : bool
-        There are maps of earlier calls.
+
+    Raises
+    ------
+    InputError
+        If a map that is there is damaged, or holds another number of photons than it should.
     """
     channels, bins = ingestion.config.channels, ingestion.time_bins
     numbers = {}
@@ -59,11 +61,14 @@ def write_maps(
             name = map_name(channel, ingestion.nside)
             cards = header_cards(ingestion, state, channel)
             total = np.zeros(12 * ingestion.nside**2, dtype=np.int32)
+            held = 0
             for number in range(bins):
                 place = Path(f"time_{number:03d}") / name if bins > 1 else Path(name)
                 counts = total if bins == 1 else np.zeros_like(total)
-                if is_there:
-                    counts += _old_counts(storage.here(maps / place))
+                if state.photons:
+                    old = _old_counts(storage.here(maps / place), len(total))
+                    held += int(old.sum())
+                    counts += old
                 for part in parts:
                     add_counts(counts, number * len(channels) + index, storage.here(part))
                 if bins > 1:
@@ -73,6 +78,10 @@ def write_maps(
                     own = header_cards(ingestion, replace(state, good_times=good), channel)
                     (folder / place.parent).mkdir(exist_ok=True)
                     write_counts_map(folder / place, counts, channel, own, good)
+            if held != state.photons.get(channel.label, 0):
+                raise damaged(
+                    maps / name, f"{held:,} photons, not {state.photons[channel.label]:,}"
+                )
             numbers[channel.label] = int(total.sum())
             write_counts_map(folder / name, total, channel, cards, state.good_times)
         np.save(folder / GOOD_TIMES_FILE, state.good_times)
@@ -85,6 +94,12 @@ def _bin_range(ingestion: Ingestion, number: int) -> tuple[float, float]:
     return float(edges[number]), float(edges[number + 1])
 
 
-def _old_counts(path: Path) -> Int32:
-    with fits.open(path, memmap=True) as hdus:
-        return np.array(hdus[1].data["CHANNEL1"], dtype=np.int32)
+def _old_counts(path: Path, pixels: int) -> Int32:
+    try:
+        with fits.open(path, memmap=True) as hdus:
+            counts = np.array(hdus[1].data["CHANNEL1"], dtype=np.int32)
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise damaged(path, str(error)) from error
+    if counts.shape != (pixels,):
+        raise damaged(path, f"{counts.size:,} pixels, not {pixels:,}")
+    return counts

@@ -155,7 +155,10 @@ def examine_events(path: Path) -> tuple[EventTable, Float64]:
         for header, offset in _headers(stream, path):
             size = _data_bytes(header)
             if _is(header, "GTI") and header.get("NAXIS2", 0):
-                good_times = _intervals(_hdu(header, stream.read(size)), str(path))
+                content = stream.read(size)
+                if len(content) < size:
+                    raise InputError(str(path), "is truncated in its table GTI", _REMEDY)
+                good_times = _intervals(_hdu(header, content), str(path))
             stream.seek(offset + _padded(size))
     if good_times is None:
         known = "TSTART" in table.header and "TSTOP" in table.header
