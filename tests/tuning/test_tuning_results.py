@@ -109,6 +109,19 @@ def test_the_picture_is_drawn_of_any_trials(tmp_path: Path, mode: str) -> None:
         assert path.stat().st_size > 5000
 
 
+def test_values_of_two_kinds_of_numbers_have_their_places() -> None:
+    """A table holds 3 and 4.5 as 3.0 and 4.5."""
+    key = "localisation.threshold"
+    space = {key: Parameter(values=(3, 4.5))}
+    results = [
+        TrialResult(n, {key: value}, "finished", {OBJECTIVE: 0.1 * n, "epoch": 1.0})
+        for n, value in enumerate((3, 4.5, 3))
+    ]
+    figure = objective_by_setting(trial_table(results), [key], space, "completeness", "max")
+    drawn = [c.get_offsets()[:, 0].tolist() for c in figure.axes[1].collections]
+    assert [0.0, 1.0, 0.0] in drawn
+
+
 def never(*_: object) -> object:
     raise AssertionError("nothing is started")
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from geminga.config import Config
+from geminga.distributed import tune as distributed_tune
+from geminga.distributed.tune import check_cores
 from geminga.errors import InputError
 from geminga.pipeline import tune_localisation, tune_training
 from geminga.pipeline.tune_space import (
@@ -17,7 +19,7 @@ from geminga.pipeline.tune_space import (
     setting_of,
     with_values,
 )
-from geminga.pipeline.tune_training import check_objective, tunable
+from geminga.pipeline.tune_training import check_early_stop, check_objective, tunable
 from geminga.sections.tuning import LocalisationTuning, Parameter, TrainingTuning, Tuning
 
 ROOT = Path(__file__).parents[2]
@@ -182,6 +184,32 @@ def test_losses_of_different_kinds_are_not_compared() -> None:
         InputError, match=r"valid_accuracy is none of the miun's.*valid_mask_overlap"
     ):
         check_objective(TrainingTuning(space=other, objective="valid_accuracy"), "f")
+
+
+def test_a_grace_beyond_the_last_epoch_is_refused() -> None:
+    tuning = TrainingTuning(space={"miun.width": Parameter(values=(4, 8))}, grace_epochs=4)
+    check_early_stop(tuning, 4, "f")
+    with pytest.raises(
+        InputError,
+        match=r"f: grace_epochs 4 is more than the 3 epochs .*miun_training\.epochs\); u",
+    ):
+        check_early_stop(tuning, 3, "f")
+
+
+def test_more_trials_than_cores_are_refused_where_the_cores_are_known(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    there: dict[str, float] = {"CPU": 4.0}
+    monkeypatch.setattr(distributed_tune.ray, "cluster_resources", lambda: there)
+    check_cores("f", 2, 2, 0)
+    with pytest.raises(InputError, match=r"concurrency: 3 trials of 2 workers on 4 cores; use 2"):
+        check_cores("f", 3, 2, 0)
+    with pytest.raises(InputError, match=r"1 trials of 1 workers on 0 GPUs; lower the workers"):
+        check_cores("f", 1, 1, 1)
+    # An autoscaler has taken every worker away, and brings them when trials wait.
+    there.clear()
+    check_cores("f", 3, 2, 1)
+    assert "must be able to bring 6 cores at a time" in caplog.text
 
 
 def test_values_go_into_a_configuration_and_nothing_else_changes(config2: Config) -> None:

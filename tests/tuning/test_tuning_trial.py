@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from geminga.distributed.tune import EPOCH, OBJECTIVE
 from geminga.distributed.tune_training import BestSoFar, train_and_report
 from geminga.files import read_json, write_parquet
 from geminga.localisation.features import feature_names
+from geminga.pipeline import tune_training as pipeline_tune_training
 from geminga.pipeline.tune_space import with_values
 from geminga.training.rows import TARGET
 
@@ -97,3 +101,26 @@ def test_a_finished_trial_is_reported_without_training(
     train(learning, rows, tmp_path, second, monkeypatch)
     assert first.rows == second.rows
     assert len(read_json(tmp_path / "done.json")) == 4
+
+
+def test_trials_of_the_same_values_do_not_train_beside_each_other(
+    config2: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among few values two are easily the same; they would write one state."""
+    inside, both = threading.Semaphore(1), []
+
+    def train(*_: object) -> None:
+        free = inside.acquire(blocking=False)
+        both.append(free)
+        time.sleep(0.2)
+        if free:
+            inside.release()
+
+    monkeypatch.setattr(pipeline_tune_training, "train_and_report", train)
+    given = ("miun", config2.model_dump_json(), (), (), str(tmp_path), "valid_loss", "min")
+    with ThreadPoolExecutor(2) as pool:
+        trial = pipeline_tune_training._trial
+        waiting = [pool.submit(trial, {"miun.width": 8}, *given) for _ in range(2)]  # type: ignore[arg-type]
+        for one in waiting:
+            one.result()
+    assert both == [True, True]

@@ -145,13 +145,21 @@ def distributions(
 def check_cores(where: str, concurrency: int, workers: int, gpus_each: int) -> None:
     """Refuse more trials at a time than the cluster has cores or GPUs for.
 
-    Trials that hold some of their workers and wait for the others would wait for each other.
+    Trials that hold some of their workers and wait for the others would wait for each other. A
+    cluster without a core is one that an autoscaler has emptied: what it may bring is not known.
 
     Raises
     ------
     InputError
     """
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    if not int(resources.get("CPU", 0)):
+        logger.warning(
+            "the cluster has no core yet: trials wait for nodes, and it must be able to bring "
+            "%d cores at a time",
+            concurrency * workers,
+        )
+        return
     for unit, name, each in (("CPU", "cores", 1), ("GPU", "GPUs", gpus_each)):
         there, wanted = int(resources.get(unit, 0)), concurrency * workers * each
         if wanted > there:

@@ -117,7 +117,8 @@ def _places(axes: Any, values: pd.Series, parameter: Parameter) -> Float64:
     turned = max(map(len, names)) > _LONG_WORDS
     axes.set_xticks(range(len(names)), names, rotation=20 if turned else 0)
     axes.set_xlim(-0.5, len(names) - 0.5)
-    return np.array([names.index(str(v)) for v in values], np.float64)
+    # By value: a column of 3 and 4.5 holds 3.0.
+    return np.array([parameter.values.index(v) for v in values], np.float64)
 
 
 def _margins(parameter: Parameter) -> tuple[float, float]:

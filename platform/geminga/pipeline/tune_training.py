@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock
+
 from geminga.config import Config, digest
 from geminga.distributed.evidence import evidence_file
 from geminga.distributed.images import image_file
@@ -94,6 +96,22 @@ def check_objective(tuning: TrainingTuning, where: str) -> Literal["min", "max"]
     return "min"
 
 
+def check_early_stop(tuning: TrainingTuning, epochs: int, where: str) -> None:
+    """Refuse an early stop that would come after the last epoch.
+
+    Raises
+    ------
+    InputError
+    """
+    if tuning.grace_epochs > epochs:
+        raise InputError(
+            where,
+            f"grace_epochs {tuning.grace_epochs} is more than the {epochs} epochs of a trial "
+            f"({tuning.network}_training.epochs)",
+            f"use {epochs} or less",
+        )
+
+
 def tune_training(config: Config, path: Path) -> Outcome:
     """Search for the settings with which a network does best on the validation set.
 
@@ -110,6 +128,7 @@ def tune_training(config: Config, path: Path) -> Outcome:
     allowed, why_not = tunable(network)
     check_space(config, tuning.space, allowed, why_not, where)
     settings = config.training_of(network)
+    check_early_stop(tuning, settings.epochs, where)
     if network in ("ranker", "evidence_net") and not is_measured(config):
         raise InputError(
             where,
@@ -186,6 +205,15 @@ def _trial(
     config = with_values(Config.model_validate_json(config_json), values, "trial")
     # Named after its values: whoever asks for the same again finds what was done.
     own = Path(folder) / digest(dict(values))
-    train_and_report(
-        network, config, [Path(p) for p in train], [Path(p) for p in valid], own, objective, mode
-    )
+    own.mkdir(parents=True, exist_ok=True)
+    # Among few values the same may be suggested twice at a time: the second waits for the first.
+    with FileLock(own.with_name(f"{own.name}.lock")):
+        train_and_report(
+            network,
+            config,
+            [Path(p) for p in train],
+            [Path(p) for p in valid],
+            own,
+            objective,
+            mode,
+        )
