@@ -11,9 +11,11 @@ ray job submit --address "$RAY_HEAD" --submission-id "$JOB_NAME" -- bash -c '
   set -euo pipefail
   shopt -s nullglob
   maps=/data/ingested/counts catalogue=/data/catalogue/catalog.fits
+  # At night the cluster has shrunk to no worker; asked for none, it would bring one for two pieces.
+  cores="--set run.workers=8"
   files=(/data/events/*.fits /data/events/*.fits.gz)
   if ((${#files[@]})); then
-    python /app/jobs/ingest.py --config "$1" --events "${files[@]}" --out /data/ingested
+    python /app/jobs/ingest.py --config "$1" --events "${files[@]}" --out /data/ingested $cores
     # Out of the way, so that the next update need not read them again to see that it knows them.
     mkdir -p /data/events/counted
     mv --no-clobber -- "${files[@]}" /data/events/counted/
@@ -22,6 +24,6 @@ ray job submit --address "$RAY_HEAD" --submission-id "$JOB_NAME" -- bash -c '
     echo "no new event files in /data/events: nothing to do"
     exit 0
   fi
-  python /app/jobs/detect.py --counts "$maps"/*.fits --exposure builtin --out /data/catalogue
+  python /app/jobs/detect.py --counts "$maps"/*.fits --exposure builtin --out /data/catalogue $cores
 ' update "$CONFIG" &
 wait $!

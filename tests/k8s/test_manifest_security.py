@@ -157,6 +157,29 @@ def test_who_may_talk_to_whom(overlay: str, checks: Any) -> None:
 
 
 @pytest.mark.parametrize("overlay", PLATFORMS)
+def test_every_pod_may_ask_for_names_and_heads_for_workers(overlay: str, checks: Any) -> None:
+    documents = checks.render(overlay)
+    policies = [d["spec"] for d in documents if d["kind"] == "NetworkPolicy"]
+    for pod in checks.pods(documents):
+        mine = [
+            (peer, {(p["protocol"], p["port"]) for p in rule["ports"]})
+            for policy in policies
+            if "Egress" in policy["policyTypes"] and chosen(policy["podSelector"], pod.labels)
+            for rule in policy.get("egress", [])
+            if "ports" in rule
+            for peer in rule["to"]
+        ]
+        names = {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+        }
+        assert (names, {("UDP", 53), ("TCP", 53)}) in mine, pod.name
+        # The autoscaler asks the API server, whose address is the cluster's own.
+        api = [ports for peer, ports in mine if "ipBlock" in peer]
+        assert bool(api) is (pod.component == "ray-head"), pod.name
+        assert all(ports == {("TCP", 443), ("TCP", 6443)} for ports in api)
+
+
+@pytest.mark.parametrize("overlay", PLATFORMS)
 def test_a_stranger_reaches_nothing(overlay: str, checks: Any) -> None:
     documents = checks.render(overlay)
     policies = [d["spec"] for d in documents if d["kind"] == "NetworkPolicy"]

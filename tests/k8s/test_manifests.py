@@ -63,7 +63,8 @@ def test_a_job_keeps_the_rules_of_the_operator(overlay: str, checks: Any) -> Non
     assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", job["metadata"]["name"])
     assert len(job["metadata"]["name"]) <= 47
     assert spec["shutdownAfterJobFinishes"] is True
-    assert spec["ttlSecondsAfterFinished"] > 0
+    # So long KubeRay keeps the nodes of a job that has ended.
+    assert 0 < spec["ttlSecondsAfterFinished"] <= 600
     assert spec["backoffLimit"] >= 0
     assert "clusterSelector" not in spec
     assert spec["submissionMode"] == "K8sJobMode"
