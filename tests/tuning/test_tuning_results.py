@@ -14,7 +14,15 @@ from geminga.evaluation.style import save_figure
 from geminga.evaluation.tuning_figures import objective_by_setting
 from geminga.files import read_json, write_json
 from geminga.pipeline import tune
-from geminga.pipeline.tune import Goal, Outcome, check_same, run_tuning, trial_table, write_tuned
+from geminga.pipeline.tune import (
+    Goal,
+    Outcome,
+    check_same,
+    run_tuning,
+    trial_table,
+    why_none,
+    write_tuned,
+)
 from geminga.sections.tuning import Parameter, Tuning, Value
 
 SPACE = {
@@ -47,6 +55,13 @@ def test_the_first_of_equally_good_trials_is_best() -> None:
     assert best is not None
     assert best.number == 0
     assert Goal("loss", "words").best([RESULTS[2]]) is None
+
+
+def test_why_no_trial_came_to_an_end_is_said() -> None:
+    cut = TrialResult(0, {"miun.width": 4}, "stopped early")
+    assert why_none([cut, RESULTS[2]]) == "loss is nan"
+    # The time may end while trials go on: they have no error.
+    assert why_none([cut]) == why_none([]) == "the time budget ended before the first"
 
 
 def test_the_table_has_a_row_for_every_trial() -> None:

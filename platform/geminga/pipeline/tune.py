@@ -143,10 +143,9 @@ def run_tuning(
         watch.settle(results)
         best = goal.best(results)
         if best is None:
-            reason = results[0].error if results else "the time budget ended before the first"
             raise InputError(
                 str(path),
-                f"none of {len(results)} trials came to an end ({reason})",
+                f"none of {len(results)} trials came to an end ({why_none(results)})",
                 f"mend the space, then remove {folder}",
             )
         table = trial_table(results)
@@ -179,6 +178,12 @@ def run_tuning(
         write_json(folder / RESULT_FILE, note)
     logger.info("%s; configuration in %s", outcome.text(), tuned)
     return outcome
+
+
+def why_none(results: Sequence[TrialResult]) -> str:
+    """Say why no trial has an objective: what the first died of, else the end of the time."""
+    errors = [result.error for result in results if result.error]
+    return errors[0] if errors else "the time budget ended before the first"
 
 
 def trial_table(results: Sequence[TrialResult]) -> pd.DataFrame:
