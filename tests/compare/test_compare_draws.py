@@ -84,7 +84,7 @@ def test_resamples_survive_a_file() -> None:
         Draws.from_json({"seed": 1}, "file")
 
 
-def test_a_comparison_of_unknown_classes_is_refused() -> None:
+def test_every_pair_of_classes_that_is_asked_for_has_resamples() -> None:
     one = classified(0.4)
     asked = classes_of(0.4)[0].comparisons
     assert asked == ("BLL against FSRQ, S1 > 5e-10", "BLL against FSRQ")

@@ -9,7 +9,7 @@ from pathlib import Path
 from compare_cases import CONFIG, record
 
 from geminga.evaluation.compare_config import cautions, flat_settings, settings_table
-from geminga.evaluation.compare_figures import comparison_figures, overlaid_classes
+from geminga.evaluation.compare_figures import comparison_figures, drawable, overlaid_classes
 from geminga.evaluation.compare_page import write_page
 from geminga.evaluation.compare_record import RunRecord, compare_test_sets
 from geminga.evaluation.compare_rows import compare_rows
@@ -76,6 +76,23 @@ def test_the_page_stands_alone_and_shows_what_differs(tmp_path: Path) -> None:
     assert page.count("data:image/png;base64,") == 11, "ten of curves, one confusion"
     assert "truth 0 0" in page
     assert "1,234,567" in page
+
+
+def test_names_of_runs_are_no_code_for_page_figures_or_terminal(tmp_path: Path) -> None:
+    """A record of another's MLflow run has any name."""
+    evil = '"><script>alert(1)</script>$\\frac{$\x1b[2J'
+    records = [record("_a", 0.4), record(evil, 0.8)]
+    page = page_of(tmp_path, *records)
+    assert "<script" not in page
+    assert '"><script' not in page
+    sets = compare_test_sets(records)
+    names = [one.name for one in records]
+    text = comparison_text(records, names, compare_rows(records, sets), sets)
+    assert "\x1b" not in text
+    assert "script" in text
+    (legend,) = (axes.get_legend() for axes in comparison_figures(records, names)["score"].axes)
+    assert legend is not None
+    assert [entry.get_text() for entry in legend.get_texts()] == [drawable(name) for name in names]
 
 
 def test_the_page_of_other_skies_warns(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from geminga.evaluation import class_figures, yardstick_figures
 from geminga.evaluation.class_results import ClassFigures, ClassResult
 from geminga.evaluation.class_text import shown_comparisons
 from geminga.evaluation.compare_record import RunRecord
+from geminga.evaluation.compare_text import printable
 from geminga.evaluation.style import COLOURS, GREY, new_figure, tidy
 from geminga.evaluation.yardstick_results import Yardstick
 
@@ -39,6 +40,7 @@ CAPTIONS = {
 def comparison_figures(records: Sequence[RunRecord], labels: Sequence[str]) -> dict[str, Figure]:
     """Return the figures by name; only those that at least one run has something for."""
     figures: dict[str, Figure] = {}
+    labels = [drawable(label) for label in labels]
     searches = overlaid_searches(records, labels)
     if searches is not None:
         for column in ("s1", "ts"):
@@ -59,6 +61,11 @@ def comparison_figures(records: Sequence[RunRecord], labels: Sequence[str]) -> d
     if any(record.histories for record in records):
         figures["training"] = training_figure(records, labels)
     return figures
+
+
+def drawable(label: str) -> str:
+    """Return a label as matplotlib shows it as it is: neither as a formula, nor left out."""
+    return (" " if label.startswith("_") else "") + printable(label).replace("$", r"\$")
 
 
 def overlaid_searches(records: Sequence[RunRecord], labels: Sequence[str]) -> Yardstick | None:

@@ -107,7 +107,12 @@ def comparison_text(
     lines += ["", f"settings that differ ({len(equal)} are equal)"]
     shown = [[key, *(shorten(value, _WIDEST) for value in values)] for key, *values in differing]
     lines += aligned([["", *letters], *shown]) if shown else ["none"]
-    return "\n".join(lines) + "\n"
+    return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def printable(line: str) -> str:
+    """Return a line without what a terminal would obey: names and settings may be anybody's."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def shorten(text: str, letters: int) -> str:
