@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from geminga.errors import InputError
 from geminga.evaluation.compare_draws import Draws
@@ -39,7 +42,7 @@ class Part(dict[str, Any]):
 
 def record(
     completeness: float, error: float = 0.02, calibration: float = 0.05, truth: str = "t",
-    draws: Draws | None = None, ece: float = 0.1,
+    draws: Draws | None = None, ece: float = 0.1, photons: str = "p", radius: float = 0.3,
 ) -> RunRecord:  # fmt: skip
     def search(name: str) -> Part:
         point = Part(completeness=Part(estimate(completeness, error)))
@@ -52,8 +55,11 @@ def record(
     names = ("likelihood and ranker", "likelihood, ranker and classifier")
     classifier = Part(figures={"ece": Part(estimate(ece, 0.01))})
     made: Any = RunRecord(
-        "r", "o", {"seed": 1}, "h", None, (TestSky("2000000", 5, truth, "p"),), 1, {}, {}, {},  # type: ignore[arg-type]
-        Part(searches={name: search(name) for name in names}),  # type: ignore[arg-type]
+        "r", "o", {"seed": 1}, "h", None, (TestSky("2000000", 5, truth, photons),), 1, {}, {}, {},  # type: ignore[arg-type]
+        Part(  # type: ignore[arg-type]
+            searches={name: search(name) for name in names}, match_radius_deg=radius,
+            matching="one-to-one",
+        ),
         Part(classifiers={"network": classifier}),  # type: ignore[arg-type]
         None, draws,
     )  # fmt: skip
@@ -82,6 +88,12 @@ def test_the_rules_in_the_repository_name_every_registered_model(rules: Rules) -
         (record(math.nan), record(0.60), False, "the candidate has no completeness at purity 0.9"),
         (record(0.10), None, True, "there is no champion; completeness at purity 0.9 0.1000"),
         (record(0.10), record(math.nan), True, "the champion has no completeness"),
+        # NaN is never worse than anything.
+        (record(0.70, calibration=math.nan), record(0.60), False, "the candidate has no calibration"),
+        (record(0.70), record(0.60, calibration=math.nan), True, "the champion has no calibration"),
+        (record(0.50), record(0.60, calibration=math.nan), False, "not more than 1 errors"),
+        (record(0.70, photons=""), record(0.60, photons=""), False, "nothing says that they are the"),
+        (record(0.70, radius=1.0), record(0.60), False, "one-to-one within 1 deg.* within 0.3 deg"),
     ],
 )  # fmt: skip
 def test_the_rule(
@@ -89,8 +101,6 @@ def test_the_rule(
 ) -> None:
     verdict = judge(rules, "ranker", own, champion)
     assert verdict.promoted is promoted
-    import re
-
     assert re.search(words, "; ".join(verdict.reasons))
 
 
@@ -165,6 +175,20 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
         )
     client.set_registered_model_alias("detector", "candidate", "1")
     return registry
+
+
+def test_what_a_store_refuses_is_one_line_and_no_lack_of_a_champion(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="this cannot be asked of it"):
+        registry.of_run("detector", "it's no run")
+
+    def troubled(name: str, alias: str) -> None:
+        raise MlflowException("(psycopg2.InterfaceError) closed", BAD_REQUEST)
+
+    monkeypatch.setattr(registry._client, "get_model_version_by_alias", troubled)
+    with pytest.raises(InputError, match="InterfaceError"):
+        registry.by_alias("detector", "champion")
 
 
 def named(registry: Registry, alias: str) -> Version:

@@ -119,11 +119,11 @@ def judge(rules: Rules, name: str, candidate: RunRecord, champion: RunRecord | N
     own = _completeness(rules, rule, candidate)
     if champion is None:
         return Verdict(True, (f"there is no champion; {_told(rules, own)}",))
-    missing = _missing(rules, rule, champion)
-    if missing:
-        return Verdict(True, tuple(f"the champion {text}" for text in missing))
-    if candidate.test_skies != champion.test_skies:
-        return Verdict(False, (_other_skies(candidate, champion),))
+    if not _is_known(_completeness(rules, rule, champion)):
+        return Verdict(True, tuple(f"the champion {t}" for t in _missing(rules, rule, champion)))
+    other = _judged_otherwise(candidate, champion)
+    if other is not None:
+        return Verdict(False, (other,))
     verdicts = [_better(rules, rule, candidate, champion)]
     verdicts += [_no_worse(rules, kind, rule, candidate, champion) for kind in rule.calibration]
     return Verdict(all(v.promoted for v in verdicts), tuple(r for v in verdicts for r in v.reasons))
@@ -154,6 +154,7 @@ def promote(
         If a version or its run is missing, or the store cannot be asked.
     """
     verdicts: dict[str, Verdict] = {}
+    chosen: list[tuple[Version, Verdict]] = []
     records: dict[str, RunRecord] = {}
 
     def record_of(version: Version) -> RunRecord:
@@ -181,8 +182,11 @@ def promote(
         held = None if champion is None else record_of(champion)
         verdict = judge(rules, name, record_of(version), held)
         if verdict.promoted:
-            registry.set_alias(version, CHAMPION, {"promoted": "; ".join(verdict.reasons)[:1000]})
+            chosen.append((version, verdict))
         verdicts[name] = verdict
+    # After all are judged: what cannot be read of one leaves the others as they were.
+    for version, verdict in chosen:
+        registry.set_alias(version, CHAMPION, {"promoted": "; ".join(verdict.reasons)[:1000]})
     if not verdicts:
         raise InputError(
             "promote",
@@ -195,16 +199,20 @@ def promote(
 def _missing(rules: Rules, rule: Rule, record: RunRecord) -> list[str]:
     """Return which figures of the rule a run does not have."""
     lacks = []
-    own = _completeness(rules, rule, record)
-    if own is None or not math.isfinite(own.value) or not math.isfinite(own.error):
+    if not _is_known(_completeness(rules, rule, record)):
         lacks.append(
             f"has no completeness at purity {rules.purity:g} of {rule.completeness_of!r} "
             f"({record.no_search if record.yardstick is None else 'not measured'})"
         )
     for kind in rule.calibration:
-        if _calibration(kind, rule, record) is None:
+        if not _is_known(_calibration(kind, rule, record)):
             lacks.append(f"has no calibration of its {kind}")
     return lacks
+
+
+def _is_known(figure: Estimate | None) -> bool:
+    """Return whether a figure can be compared: no comparison with NaN is ever worse."""
+    return figure is not None and math.isfinite(figure.value) and math.isfinite(figure.error)
 
 
 def _completeness(rules: Rules, rule: Rule, record: RunRecord) -> Estimate | None:
@@ -273,7 +281,8 @@ def _no_worse(
 ) -> Verdict:
     mine, its = (_calibration(kind, rule, record) for record in (candidate, champion))
     assert mine is not None
-    assert its is not None
+    if its is None or not _is_known(its):
+        return Verdict(True, (f"the champion has no calibration of its {kind}",))
     if kind == "classes":
         draws, figure = (candidate.class_draws, champion.class_draws), "ece"
     else:
@@ -293,6 +302,24 @@ def _no_worse(
 def _told(rules: Rules, own: Estimate | None) -> str:
     assert own is not None
     return f"completeness at purity {rules.purity:g} {own.value:.4f} ± {own.error:.4f}"
+
+
+def _judged_otherwise(candidate: RunRecord, champion: RunRecord) -> str | None:
+    """Return why the figures of two runs are of different things; None if they are not."""
+    skies = candidate.test_skies
+    if skies != champion.test_skies:
+        return _other_skies(candidate, champion)
+    if not skies or not all(sky.truth and sky.photons for sky in skies):
+        return "the test skies of both are not there any more: nothing says that they are the same"
+    one, other = candidate.yardstick, champion.yardstick
+    assert one is not None
+    assert other is not None
+    if (one.match_radius_deg, one.matching) != (other.match_radius_deg, other.matching):
+        return (
+            f"measured in another way ({one.matching} within {one.match_radius_deg:g} deg) than the "
+            f"champion ({other.matching} within {other.match_radius_deg:g} deg)"
+        )
+    return None
 
 
 def _other_skies(candidate: RunRecord, champion: RunRecord) -> str:

@@ -17,6 +17,9 @@ from geminga.tracking.models import DATA, DIGEST, folder_digest
 from geminga.tracking.reading import OPTION
 from geminga.tracking.store import StoreAwayError, StoreRefusedError, asking, checked_uri, quiet
 
+_NONE = frozenset(("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"))
+"""What MLflow answers where there is no such model, version or alias."""
+
 
 @dataclass(frozen=True)
 class Version:
@@ -75,11 +78,10 @@ class Registry:
         InputError
             If the store cannot be asked.
         """
-        try:
-            with self._asking():
-                return _version(self._client.get_model_version_by_alias(name, alias))
-        except StoreRefusedError:
-            return None
+        found: Version | None = None
+        with self._asking(missing=_NONE):
+            found = _version(self._client.get_model_version_by_alias(name, alias))
+        return found
 
     def of_run(self, name: str, run_id: str) -> Version | None:
         """Return the newest version of a model that came of a run; None if there is none.
@@ -102,11 +104,10 @@ class Registry:
         InputError
             If the store cannot be asked.
         """
-        try:
-            with self._asking():
-                return _version(self._client.get_model_version(name, number))
-        except StoreRefusedError:
-            return None
+        found: Version | None = None
+        with self._asking(missing=_NONE):
+            found = _version(self._client.get_model_version(name, number))
+        return found
 
     def set_alias(self, version: Version, alias: str, tags: dict[str, str]) -> None:
         """Give a version an alias, which another loses, and tags.
@@ -117,9 +118,9 @@ class Registry:
             If the store cannot be asked, or does not allow it.
         """
         with self._asking():
+            self._client.set_registered_model_alias(version.name, alias, version.number)
             for key, value in tags.items():
                 self._client.set_model_version_tag(version.name, version.number, key, value)
-            self._client.set_registered_model_alias(version.name, alias, version.number)
 
     @contextmanager
     def files(self, version: Version) -> Iterator[Path]:
@@ -133,15 +134,11 @@ class Registry:
         # Of a local store MLflow asks that of the process, whatever a client was given.
         mlflow.set_tracking_uri(self.uri)
         with tempfile.TemporaryDirectory() as temporary:
-            try:
-                with self._asking():
-                    source = f"models:/{version.name}/{version.number}"
-                    mlflow.artifacts.download_artifacts(
-                        source, dst_path=temporary, tracking_uri=self.uri, registry_uri=self.uri
-                    )
-            except StoreRefusedError as error:
-                problem = f"{version.text} cannot be had ({error})"
-                raise InputError(self.uri, problem, "register it again") from error
+            with self._asking(f"{version.text} cannot be had", "register it again"):
+                source = f"models:/{version.name}/{version.number}"
+                mlflow.artifacts.download_artifacts(
+                    source, dst_path=temporary, tracking_uri=self.uri, registry_uri=self.uri
+                )
             folder = Path(temporary) / DATA
             if folder_digest(folder) != version.digest:
                 raise InputError(
@@ -153,7 +150,13 @@ class Registry:
             yield named
 
     @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _asking(
+        self,
+        problem: str = "this cannot be asked of it",
+        remedy: str = "correct what was asked for",
+        missing: frozenset[str] = frozenset(),
+    ) -> Iterator[None]:
+        """Turn what goes wrong into one line; pass over the codes that say that there is nothing."""
         try:
             with asking(self.uri, OPTION):
                 yield
@@ -161,6 +164,9 @@ class Registry:
             raise InputError(
                 OPTION, f"the MLflow store {self.uri} does not answer ({error})", "start it"
             ) from error
+        except StoreRefusedError as error:
+            if error.code not in missing:
+                raise InputError(self.uri, f"{problem} ({error})", remedy) from error
 
 
 def _version(one: ModelVersion) -> Version:

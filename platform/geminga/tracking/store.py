@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -38,6 +38,10 @@ _AWAY = frozenset(
 )  # fmt: skip
 _STRANGER = frozenset(("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"))
 _FORBIDDEN = "PERMISSION_DENIED"
+_THERE = "RESOURCE_ALREADY_EXISTS"
+_LATER = (408, 429)
+"""The answers 4xx that another time may change: a timeout, too many requests."""
+_SECRETS = ("password", "passwd", "pwd", "token")
 
 
 class StoreAwayError(Exception):
@@ -45,7 +49,19 @@ class StoreAwayError(Exception):
 
 
 class StoreRefusedError(Exception):
-    """The store answered that it does not want what was sent."""
+    """The store answered that it does not want what was sent.
+
+    Parameters
+    ----------
+    text : str
+        What it said.
+    code : str
+        MLflow's name for the reason; empty without one.
+    """
+
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def tracking_uri(config: Config) -> str:
@@ -73,10 +89,21 @@ def checked_uri(uri: str, where: str) -> str:
         parts = urlsplit(uri)
         host, _, password = parts.hostname, parts.port, parts.password
     except ValueError as error:
-        raise InputError(
-            where, f"{uri!r} is no address ({error})", "write http://HOST:PORT"
-        ) from error
+        # A slash or a '#' in a password ends up here: neither it nor what it says is quoted then.
+        told = "the address" if "@" in uri else f"{uri!r} ({error})"
+        raise InputError(where, f"{told} is no address of a store", "write http://HOST:PORT") from (
+            None if "@" in uri else error
+        )
     kind = parts.scheme.partition("+")[0]
+    given = {key.lower() for key, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    if password is not None or given.intersection(_SECRETS):
+        remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        if kind in _DATABASES:
+            remedy = "name an MLflow server in front of the database"
+        user = "" if parts.username is None else f"{parts.username}:***@"
+        raise InputError(
+            where, f"holds a password ({kind}://{user}{host})", f"leave it out, and {remedy}"
+        )
     if kind not in (*_SERVERS, *_DATABASES):
         raise InputError(
             where,
@@ -86,12 +113,6 @@ def checked_uri(uri: str, where: str) -> str:
         )
     if kind in _SERVERS and not host:
         raise InputError(where, f"{uri!r} names no host", "write http://HOST:PORT")
-    if password is not None:
-        raise InputError(
-            where,
-            f"holds a password ({kind}://{parts.username}:***@{host})",
-            "leave it out, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-        )
     return uri
 
 
@@ -135,7 +156,7 @@ def asking(uri: str, where: str = KEY) -> Iterator[None]:
             ) from error
         if error.error_code in _AWAY:
             raise StoreAwayError(line) from error
-        raise StoreRefusedError(line) from error
+        raise StoreRefusedError(line, error.error_code) from error
     except (RequestException, SQLAlchemyError, OSError) as error:
         # Artifacts are sent without MLflow's own errors around them.
         status = getattr(getattr(error, "response", None), "status_code", None)
@@ -144,6 +165,14 @@ def asking(uri: str, where: str = KEY) -> Iterator[None]:
                 where, f"the log-in to {uri} was refused", "set MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD to those of an account",
             ) from error  # fmt: skip
+        if status is not None and 400 <= status < 500 and status not in _LATER:
+            # Too large for a proxy, say: sent again it would hold up all that comes after it.
+            raise StoreRefusedError(_line(error)) from error
+        raise StoreAwayError(_line(error)) from error
+    except Exception as error:
+        # Of stores that clients put artifacts into themselves; no error of theirs is an OSError.
+        if type(error).__module__.partition(".")[0] not in ("boto3", "botocore"):
+            raise
         raise StoreAwayError(_line(error)) from error
 
 
@@ -190,12 +219,21 @@ class Session:
                     f"{self.experiment!r} was deleted in the MLflow store",
                     f"name another, or run: mlflow experiments restore -x {found.experiment_id}",
                 )
-            if found is not None:
-                self._experiment_id = str(found.experiment_id)
-            else:
-                place = None if self.artifacts is None else self.artifacts.as_uri()
-                self._experiment_id = str(self.client.create_experiment(self.experiment, place))
+            self._experiment_id = self._make() if found is None else str(found.experiment_id)
         return self._experiment_id
+
+    def _make(self) -> str:
+        place = None if self.artifacts is None else self.artifacts.as_uri()
+        try:
+            return str(self.client.create_experiment(self.experiment, place))
+        except MlflowException as error:
+            if error.error_code != _THERE:
+                raise
+        # Another run was faster.
+        found = self.client.get_experiment_by_name(self.experiment)
+        if found is None:
+            raise StoreAwayError(f"experiment {self.experiment!r} was made and removed just now")
+        return str(found.experiment_id)
 
 
 def session_of(config: Config) -> Session:
