@@ -21,6 +21,8 @@ JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 class NoTracker:
+    is_new = False
+
     @classmethod
     @contextmanager
     def open(cls, config: Config, root: Path, *_: Any) -> Iterator[NoTracker]:

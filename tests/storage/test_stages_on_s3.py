@@ -32,6 +32,8 @@ TINY = Path(__file__).parents[2] / "jobs" / "configs" / "tiny.yaml"
 
 
 class NoTracker:
+    is_new = False
+
     @classmethod
     @contextmanager
     def open(cls, config: Config, root: Path, *_: Any) -> Iterator[NoTracker]:

@@ -10,14 +10,19 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from geminga.config import Config, config_from_tree
 from geminga.errors import InputError
-from geminga.files import read_json
+from geminga.files import read_json, write_json
+from geminga.pipeline.taking import take_run
 from geminga.pipeline.tracked import sync_tracking, tracked_run
 from geminga.tracking import Tracker, store
 from geminga.tracking.datasets import dataset
-from geminga.tracking.operations import LogMetrics, StartRun
+from geminga.tracking.models import folder_model
+from geminga.tracking.operations import LogMetrics, LogModel, Register, StartRun
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy is deprecated:sqlalchemy.exc.SADeprecationWarning"
@@ -167,13 +172,159 @@ def test_a_server_that_is_down_at_the_start_is_no_error(
         ("http://", "names no host"),
         ("http://host:many", "is no address"),
         ("http://me:secret@host:5000", r"holds a password \(http://me:\*\*\*@host\)"),
+        ("htp://me:secret@host:5000", r"holds a password \(htp://me:\*\*\*@host\)"),
+        ("http://me:my/secret@host", "the address is no address of a store"),
+        ("postgresql://me@host/db?password=secret", r"holds a password .*server in front"),
     ],
 )
 def test_addresses_that_are_none_are_refused(
     config2: Config, tmp_path: Path, uri: str, match: str
 ) -> None:
+    config = configured(config2, tmp_path, uri)
+    with pytest.raises(InputError, match=match) as caught, Tracker.open(config, tmp_path / "away"):
+        pass
+    assert "secret" not in str(caught.value)
     with (
         pytest.raises(InputError, match=match),
-        Tracker.open(configured(config2, tmp_path, uri), tmp_path / "away"),
+        take_run(tmp_path / "away", config, {}, "stage.json"),
     ):
         pass
+    assert not (tmp_path / "away").exists(), "the settings are not written with a password in them"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(413, store.StoreRefusedError), (429, store.StoreAwayError), (502, store.StoreAwayError)],
+)
+def test_an_artifact_that_is_refused_is_no_outage(status: int, error: type[Exception]) -> None:
+    """Kept for another time it would hold up all that comes after it."""
+    response = requests.Response()
+    response.status_code = status
+    with pytest.raises(error), store.asking("http://host"):
+        raise requests.HTTPError("no", response=response)
+
+
+def forbidden(*_: object, **__: object) -> None:
+    raise MlflowException("Permission denied", PERMISSION_DENIED)
+
+
+def test_an_experiment_that_takes_no_runs_of_ours_is_said_before_the_work(
+    config2: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(config2, tmp_path)
+    monkeypatch.setattr(mlflow.MlflowClient, "create_run", forbidden)
+    with (
+        pytest.raises(InputError, match=r"does not allow this \(Permission denied\)"),
+        Tracker.open(config, tmp_path / "away"),
+    ):
+        pytest.fail("the work began")
+
+
+def test_models_sent_twice_change_nothing_and_refused_ones_hold_nothing_up(
+    config2: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    config, tags = configured(config2, tmp_path), {"digest": "abc"}
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "weights").write_text("1")
+    with Tracker.open(config, tmp_path / "away") as tracker:
+        session = tracker._journal.session
+        with folder_model(tmp_path / "files", {}) as (folder, _):
+            for _ in range(2):
+                tracker.model("detector", folder, tags)
+                tracker.register("detector", "candidate", tags)
+            known = dict(session.ids)
+            # As after a lost answer: the identifiers are found again in the store.
+            for handle in [h for h in session.ids if "/model/" in h]:
+                del session.ids[handle]
+            model = tracker._model("detector", tags)
+            records = [
+                LogModel(
+                    handle=model, run=tracker._handle, name="detector", path=str(folder), again=True
+                ),
+                Register(
+                    handle=f"{model}/version", run=tracker._handle, model=model, name="detector",
+                    alias="candidate", again=True,
+                ),
+            ]  # fmt: skip
+            for record in records:
+                tracker._journal.send(record)
+            assert session.ids == known
+            assert warned(caplog) == []
+            with monkeypatch.context() as patch:
+                patch.setattr(mlflow.MlflowClient, "create_model_version", forbidden)
+                other = {"digest": "other"}
+                tracker.model("detector", folder, other)
+                tracker.register("detector", "candidate", other)
+            assert tracker.version("detector", other) is None
+            assert not tracker.away
+    assert ["refused a record (register)" in line for line in warned(caplog)] == [True]
+    found = mlflow.MlflowClient().search_model_versions("name = 'detector'")
+    assert [str(version.version) for version in found] == ["1"]
+
+
+def test_what_a_tuning_kept_is_sent_too_and_notes_stay_those_of_their_runs(
+    config2: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(config2, tmp_path)
+    root = tmp_path / "away" / "tuning" / "rate"
+    with ExitStack() as stack:
+        away = stack.enter_context(ExitStack())
+        tracker = stack.enter_context(Tracker.open(config, root))
+        away.enter_context(gone(monkeypatch))
+        tracker.parent_metrics({"best_objective": 0.7})
+    note = read_json(root / "tracking.json")
+    later = config.model_copy(update={"seed": config.seed + 1})
+    assert not sync_tracking(later).startswith("0 ")
+    assert read_json(root / "tracking.json") == note
+    # One that began while the store was away knows its identifier from now on.
+    write_json(root / "tracking.json", {**note, "run_id": None})
+    assert sync_tracking(config).startswith("0 ")
+    assert read_json(root / "tracking.json") == note
+    run = mlflow.get_run(note["run_id"])
+    assert (run.info.status, run.data.metrics["best_objective"]) == ("FINISHED", 0.7)
+
+
+def test_a_store_that_goes_away_while_a_run_is_found_again_is_no_error(
+    config2: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(config2, tmp_path)
+    with Tracker.open(config, tmp_path / "away") as tracker:
+        first = tracker.parent_id
+
+    def refused(*_: object, **__: object) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "search_runs", refused)
+        with Tracker.open(config, tmp_path / "away") as tracker:
+            assert tracker.parent_id == first
+            assert not tracker.is_new
+
+
+def test_two_runs_may_make_their_experiment_at_once(
+    config2: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(config2, tmp_path)
+    with Tracker.open(config, tmp_path / "away") as tracker:
+        known = tracker._journal.session.experiment_id
+    session = store.session_of(config)
+    asked = mlflow.MlflowClient.get_experiment_by_name
+    answers = iter([lambda *_: None, asked])
+    monkeypatch.setattr(
+        mlflow.MlflowClient, "get_experiment_by_name", lambda *given: next(answers)(*given)
+    )
+    assert session.experiment_id == known
+
+
+def test_a_trial_that_the_store_has_lost_begins_again_with_its_values(
+    config2: Config, tmp_path: Path
+) -> None:
+    config = configured(config2, tmp_path)
+    with Tracker.open(config, tmp_path / "away") as tracker:
+        lost = tracker.child("trial_0001", {"width": 4})
+        tracker._journal.session.ids[lost._handle] = "0" * 32
+        again = tracker.child("trial_0001", {"width": 4})
+        again.end(failed=False)
+        assert again.run_id is not None
+        assert mlflow.get_run(again.run_id).data.params == {"width": "4"}

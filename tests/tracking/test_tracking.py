@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from geminga.errors import InputError
 from geminga.files import read_json, write_json
 from geminga.tracking import MAX_PARAM_LENGTH, Tracker, tracking_uri
 from geminga.tracking.revision import code_tags
+from geminga.tracking.system import system_metrics
 
 # MLflow 3.17 maps its tables with a loader that SQLAlchemy 2.1 has deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -25,17 +25,6 @@ pytestmark = pytest.mark.filterwarnings(
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One output folder for all tests here: making a store takes seconds."""
     return tmp_path_factory.mktemp("tracking")
-
-
-@pytest.fixture(autouse=True)
-def _own_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave MLflow's address of the store as it was, in the process and its environment."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_DISABLE_TELEMETRY"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    yield
-    assert mlflow.active_run() is None
-    mlflow.set_tracking_uri("")
 
 
 def configured(config: Config, output: Path, name: str, **sections: dict[str, Any]) -> Config:
@@ -135,6 +124,22 @@ def test_a_run_names_its_code_its_seed_and_the_load_of_its_machine(
     assert tags["git.dirty"] in ("true", "false")
 
 
+def test_metrics_of_the_machine_that_cannot_be_kept_end_in_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("psutil")
+
+    def full(points: object) -> None:
+        raise InputError("tracking", "cannot be written (No space left on device)", "make room")
+
+    mlflow.set_tracking_uri("http://127.0.0.1:1")  # of which nothing is asked
+    # An error of a thread is an error of the test.
+    with system_metrics(full):
+        pass
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("no more system metrics: tracking: cannot be written (No space")
+
+
 def test_outside_a_checkout_the_revision_is_given_or_said_to_be_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -207,6 +212,18 @@ def test_a_failed_run_is_marked_and_goes_on(config2: Config, output: Path) -> No
     assert statuses == {"FAILED"}
     assert opened(config) == parent_id
     assert mlflow.get_run(parent_id).info.status == "FINISHED"
+
+
+def test_a_stage_that_a_kill_left_running_is_ended(config2: Config, output: Path) -> None:
+    config = configured(config2, output, "killed")
+    with Tracker.open(config, output / "killed") as tracker:
+        tracker._start(f"{tracker._handle}/skies-0", "skies", {"stage": "skies"})
+    assert tracker.parent_id is not None
+    (left,) = children(tracker.parent_id)
+    assert left.info.status == "RUNNING"
+    assert opened(config) == tracker.parent_id
+    assert mlflow.get_run(left.info.run_id).info.status == "KILLED"
+    assert mlflow.get_run(tracker.parent_id).info.status == "FINISHED"
 
 
 def test_a_run_that_is_gone_is_begun_anew(config2: Config, output: Path) -> None:

@@ -12,7 +12,7 @@ from geminga.files import write_json
 from geminga.pipeline.aliases import CANDIDATE, DETECTOR
 from geminga.pipeline.class_model import CLASS_MODEL, REGISTERED_AS
 from geminga.pipeline.evidence import is_measured
-from geminga.pipeline.logged import log_folder, log_network, log_skies
+from geminga.pipeline.logged import log_folder, log_network
 from geminga.pipeline.run_record import RECORD
 from geminga.pipeline.runner import Context
 from geminga.storage import here
@@ -52,8 +52,7 @@ def run_register(context: Context, folder: Path) -> Mapping[str, Any]:
     from geminga.pipeline.package import package_model
 
     config, tracker = context.config, context.tracker
-    # A store that this run is new to has heard nothing of the stages finished before.
-    log_skies(context, context.folder("skies"))
+    # A store that this run is new to has not heard of the report finished before.
     tracker.parent_artifact(here(context.folder("report") / RECORD))
     by_likelihood = is_measured(config)
     tags = {
@@ -69,5 +68,6 @@ def run_register(context: Context, folder: Path) -> Mapping[str, Any]:
         tracker.register(name, CANDIDATE, one)
     versions = {name: tracker.version(name, one) for name, one in tags.items()}
     write_json(folder / "versions.json", versions)
-    told = {name: f"version {v}" if v else "kept, sent later" for name, v in versions.items()}
+    lacking = "kept, sent later" if tracker.away else "refused by the store"
+    told = {name: f"version {v}" if v else lacking for name, v in versions.items()}
     return {"candidates": ", ".join(f"{name} ({text})" for name, text in told.items())}

@@ -185,7 +185,9 @@ def _printed(
     for sky in test_sky_ids(context.config):
         lines.append(f"catalogue:  {storage.place(catalog_file(context.folder('catalog'), sky))}")
     lines.append(f"report:     {storage.place(context.folder(REPORT_STAGE) / REPORT)}")
-    lines.append(f"MLflow:     mlflow ui --backend-store-uri {context.tracker.uri}")
+    store = context.tracker.uri
+    look = store if store.startswith("http") else f"mlflow ui --backend-store-uri {store}"
+    lines.append(f"MLflow:     {look}")
     return "\n".join(lines) + "\n"
 
 

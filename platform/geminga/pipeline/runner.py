@@ -56,6 +56,8 @@ class Stage:
         The files from outside that it reads.
     wanted : callable, optional
         Whether a configuration has this stage at all.
+    tell : callable, optional
+        Says in MLflow what its finished `folder` holds, where a run that is new there skips it.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Stage:
     settings: tuple[str, ...] = ()
     input_files: Callable[[Config], Sequence[Path]] = lambda _: ()
     wanted: Callable[[Config], bool] = lambda _: True
+    tell: Callable[[Context, Path], None] = lambda _, __: None
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,10 @@ def run_stages(
         for number, name in enumerate(names, start=1):
             if is_finished(root / name, keys[name]):
                 logger.info("[%d/%d] %s: finished before, skipped", number, len(names), name)
+                if tracker.is_new:
+                    # Other settings, or another store: what it is made of is its input all the same.
+                    tracker.datasets(file_datasets(by_name[name].input_files(config), digests))
+                    by_name[name].tell(context, root / name)
                 continue
             logger.info("[%d/%d] %s ...", number, len(names), name)
             start = time.monotonic()

@@ -39,6 +39,7 @@ STAGES: tuple[Stage, ...] = (
         reads=("response",),
         settings=(*_SKY_SETTINGS, "sets"),
         input_files=simulate.population_files,
+        tell=logged.log_skies,
     ),
     Stage("patches", simulate.run_patches, reads=("response", "skies"), settings=("patches",)),
     Stage("miun", train.run_miun, reads=("patches",), settings=("miun", "miun_training")),

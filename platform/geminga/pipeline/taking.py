@@ -18,6 +18,7 @@ from geminga import storage
 from geminga.config import Config, config_from_tree
 from geminga.errors import InputError
 from geminga.files import read_json, write_json
+from geminga.tracking import tracking_uri
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,8 @@ def take_run(
     ------
     InputError
         If another driver that is alive works on the run; if stages of it were made with other
-        settings and ``run.replace`` is not set; if the folder cannot be written.
+        settings and ``run.replace`` is not set; if the folder cannot be written; if
+        ``run.tracking_uri`` is no address, or holds a password.
 
     Notes
     -----
@@ -59,6 +61,8 @@ def take_run(
     """
     lock = FileLock(root / LOCK_FILE)
     where = f"run {config.name!r} in {config.run.storage or config.run.output}"
+    # A password in it would be in the settings that are written below.
+    tracking_uri(config)
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)

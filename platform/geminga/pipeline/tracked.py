@@ -7,7 +7,10 @@ from geminga.config import Config
 from geminga.errors import InputError
 from geminga.files import read_json
 from geminga.pipeline.runner import run_folder
-from geminga.tracking import NOTE, handle_of, reach, tracking_uri, write_note
+from geminga.tracking import NOTE, reach, renew_note, tracking_uri
+
+TUNINGS = "tuning"
+"""Folder of a run with the folders of its tunings."""
 
 
 def tracked_run(config: Config) -> tuple[str, str]:
@@ -34,18 +37,26 @@ def tracked_run(config: Config) -> tuple[str, str]:
 def sync_tracking(config: Config) -> str:
     """Send what a run kept while its MLflow server was away; return what was done, in words.
 
+    Its tunings are runs of their own inside its folder: what they kept is sent too.
+
     Raises
     ------
     InputError
         If the store cannot be used or still does not answer, or there is no such run.
     """
     root = run_folder(config)
-    if not storage.exists(root / NOTE):
+    tunings = root / TUNINGS
+    places = [root, *(tunings / name for name in storage.names(tunings))]
+    places = [place for place in places if storage.exists(place / NOTE)]
+    if not places:
         raise InputError(str(root), "holds no run", "run it first")
-    journal = reach(config, root)
-    if journal.away:
-        raise InputError(
-            journal.session.uri, f"does not answer: {len(journal)} records wait", "start it"
-        )
-    write_note(config, root, journal, handle_of(config, root, journal))
-    return f"{journal.sent} records sent to {journal.session.uri}"
+    sent = 0
+    for place in places:
+        journal = reach(config, place)
+        if journal.away:
+            raise InputError(
+                journal.session.uri, f"does not answer: {len(journal)} records wait", "start it"
+            )
+        renew_note(place, journal)
+        sent += journal.sent
+    return f"{sent} records sent to {journal.session.uri}"

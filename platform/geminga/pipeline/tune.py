@@ -30,6 +30,7 @@ from geminga.evaluation.tuning_figures import objective_by_setting
 from geminga.files import atomic, read_json, write_json, write_parquet
 from geminga.pipeline.runner import STAGE_FILE, run_folder
 from geminga.pipeline.taking import take_run
+from geminga.pipeline.tracked import TUNINGS
 from geminga.pipeline.tune_space import inside, with_values
 from geminga.sections.tuning import Tuning, Value
 from geminga.tracking import Child, Tracker
@@ -88,7 +89,7 @@ class Outcome:
 
 def tuning_folder(config: Config, name: str) -> Path:
     """Return the folder of a tuning inside that of its run."""
-    return run_folder(config) / "tuning" / name
+    return run_folder(config) / TUNINGS / name
 
 
 def tuned_name(config: Config, tuning: Tuning) -> str:

@@ -5,7 +5,7 @@ The store is a local SQLite database in the output folder unless the configurati
 
 from __future__ import annotations
 
-from geminga.tracking.opening import NOTE, handle_of, reach, write_note
+from geminga.tracking.opening import NOTE, reach, renew_note
 from geminga.tracking.operations import METRICS_AT_ONCE
 from geminga.tracking.reading import read_run_json
 from geminga.tracking.store import checked_uri, tracking_uri
@@ -19,9 +19,8 @@ __all__ = [
     "Child",
     "Tracker",
     "checked_uri",
-    "handle_of",
     "reach",
     "read_run_json",
+    "renew_note",
     "tracking_uri",
-    "write_note",
 ]

@@ -13,7 +13,14 @@ from pydantic import ValidationError
 from geminga import storage
 from geminga.errors import InputError
 from geminga.files import atomic, read_json, write_json
-from geminga.tracking.operations import RECORDS, LogArtifacts, LogModel, Record, StartRun
+from geminga.tracking.operations import (
+    RECORDS,
+    LogArtifacts,
+    LogModel,
+    Record,
+    Register,
+    StartRun,
+)
 from geminga.tracking.store import Session, StoreAwayError, StoreRefusedError, asking
 
 logger = logging.getLogger(__name__)
@@ -55,10 +62,23 @@ class Journal:
         """Return how many records wait."""
         return len(self._names())
 
-    def send(self, record: Record) -> None:
-        """Send a record, or keep it: nothing is sent before what was said earlier."""
+    def send(self, record: Record, first: bool = False) -> None:
+        """Send a record, or keep it: nothing is sent before what was said earlier.
+
+        Parameters
+        ----------
+        record : Record
+        first : bool
+            Whether no work was done yet that is worth keeping: what the store does not allow is
+            an error then.
+
+        Raises
+        ------
+        InputError
+            If it is the first, and the store does not allow it.
+        """
         with self._lock:
-            if not self.away and self._deliver(record):
+            if not self.away and self._deliver(record, first):
                 return
             self._keep(record)
 
@@ -112,7 +132,7 @@ class Journal:
         """Forget an identifier that the store does not know any more."""
         self.session.ids.pop(handle, None)
 
-    def _deliver(self, record: Record) -> bool:
+    def _deliver(self, record: Record, first: bool = False) -> bool:
         """Return whether a record is done with: taken, or refused, which is said."""
         before = dict(self.session.ids)
         try:
@@ -122,11 +142,20 @@ class Journal:
             self.leave(str(error))
             return False
         except InputError as error:
+            if first:
+                raise
+            if isinstance(record, Register):
+                # Somebody else's model: kept, it would hold up all that comes after it.
+                self._left_out(record, error.problem)
+                return True
             # The log-in was changed, or the experiment deleted, in mid-run.
             self.leave(f"{error.where}: {error.problem}")
             return False
         except StoreRefusedError as error:
-            logger.warning("MLflow refused a record (%s), left out: %s", record.do, error)
+            self._left_out(record, error)
+            if isinstance(record, LogModel):
+                # It may be there without its files: no version is made of it.
+                self.forget(record.handle)
         except KeyError as error:
             # What it belongs to was refused.
             logger.warning(
@@ -136,6 +165,9 @@ class Journal:
             if self.session.ids != before:
                 write_json(self.folder / IDS_FILE, self.session.ids)
         return True
+
+    def _left_out(self, record: Record, reason: object) -> None:
+        logger.warning("MLflow refused a record (%s), left out: %s", record.do, reason)
 
     def _keep(self, record: Record) -> None:
         """Write a record to a file of its own, and beside it the files it is about."""

@@ -62,11 +62,20 @@ def handle_of(config: Config, root: Path, journal: Journal) -> str:
 
 
 def _is_there(journal: Journal, run_id: str) -> bool:
+    """Return whether the store has a run; a store that went away just now may have it."""
     session = journal.session
-    with asking(session.uri):
-        found = session.client.search_runs(
-            [session.experiment_id], f"attributes.run_id = '{run_id}'", max_results=1
-        )
+    try:
+        with asking(session.uri):
+            found = session.client.search_runs(
+                [session.experiment_id], f"attributes.run_id = '{run_id}'", max_results=1
+            )
+    except StoreAwayError as error:
+        journal.leave(str(error))
+        return True
+    except StoreRefusedError as error:
+        raise InputError(
+            KEY, f"the MLflow store {session.uri} cannot be used ({error})", "see its log"
+        ) from error
     return bool(found)
 
 
@@ -81,3 +90,11 @@ def write_note(config: Config, root: Path, journal: Journal, handle: str) -> Non
     path = root / NOTE
     if not storage.exists(path) or read_json(storage.here(path)) != note:
         write_json(path, note)
+
+
+def renew_note(root: Path, journal: Journal) -> None:
+    """Add to the note in a run's folder the identifier that the store has given it by now."""
+    note = read_json(storage.here(root / NOTE))
+    run_id = journal.session.ids.get(note.get("handle"))
+    if note.get("uri") == journal.session.uri and run_id not in (None, note["run_id"]):
+        write_json(root / NOTE, {**note, "run_id": run_id})

@@ -176,7 +176,10 @@ class LogModel(_Record):
         session.ids[self.handle] = known
         client.log_model_artifacts(known, self.path)
         client.finalize_logged_model(known, "READY")
-        client.log_outputs(run, [LoggedModelOutput(known, 0)])
+        outputs = client.get_run(run).outputs
+        # A second time is an error there.
+        if outputs is None or known not in {one.model_id for one in outputs.model_outputs}:
+            client.log_outputs(run, [LoggedModelOutput(known, 0)])
 
 
 class Register(_Record):

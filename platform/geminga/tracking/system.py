@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from geminga.errors import GemingaError
+
 logger = logging.getLogger(__name__)
 
 _INTERVAL = "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL"
@@ -58,7 +60,12 @@ def system_metrics(send: Callable[[Points], None]) -> Iterator[None]:
             taken += 1
             last = ended.wait(interval)
             if last or taken == samples:
-                publish()
+                try:
+                    publish()
+                except GemingaError as error:
+                    # What they are kept in is full, say: the work meets that itself, and says so.
+                    logger.warning("no more system metrics: %s", error)
+                    return
                 taken = 0
             if last:
                 return

@@ -7,6 +7,7 @@ Nothing here waits for a store that is away, and nothing is lost by it: see
 from __future__ import annotations
 
 import json
+import logging
 import math
 import tempfile
 import time
@@ -17,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from geminga.config import Config
+from geminga.errors import InputError
 from geminga.tracking.journal import Journal
 from geminga.tracking.opening import handle_of, reach, write_note
 from geminga.tracking.operations import (
+    HANDLE,
+    PARENT,
     EndRun,
     LogArtifacts,
     LogDatasets,
@@ -37,6 +41,8 @@ from geminga.tracking.store import (
 )
 from geminga.tracking.system import system_metrics
 
+logger = logging.getLogger(__name__)
+
 MAX_PARAM_LENGTH = 500
 STEP = "epoch"
 """Metric of a child run that counts its steps."""
@@ -51,12 +57,15 @@ class Tracker:
         Sends records, or keeps them.
     handle : str
         Our own name for the parent run.
+    is_new : bool
+        Whether the run begins here: what stages finished before said was said of another.
     """
 
-    def __init__(self, journal: Journal, handle: str) -> None:
+    def __init__(self, journal: Journal, handle: str, is_new: bool) -> None:
         self._journal = journal
         self._handle = handle
         self._current = [handle]
+        self.is_new = is_new
 
     @property
     def uri(self) -> str:
@@ -85,13 +94,15 @@ class Tracker:
         Raises
         ------
         InputError
-            If the store cannot be used, refuses the log-in, or the experiment was deleted in it.
+            If the store cannot be used, refuses the log-in or runs of this experiment, or the
+            experiment was deleted in it.
         """
         journal = reach(config, root)
-        tracker = cls(journal, handle_of(config, root, journal))
-        begun = tracker.parent_id is not None or journal.holds(tracker._handle)
+        handle = handle_of(config, root, journal)
+        begun = handle in journal.session.ids or journal.holds(handle)
+        tracker = cls(journal, handle, is_new=not begun)
         start = StartRun(handle=tracker._handle, name=config.name, start_ms=_now(), again=begun)
-        journal.send(start)
+        journal.send(start, first=True)
         if not begun:
             tree = config.model_dump(mode="json")
             params = LogParams(
@@ -101,6 +112,8 @@ class Tracker:
             )
             journal.send(params)
             tracker._tree(tree, "config.json", tracker._handle)
+        else:
+            tracker._end_left()
         write_note(config, root, journal, tracker._handle)
         status = "FAILED"
         try:
@@ -136,6 +149,7 @@ class Tracker:
         last = 0
         if known is not None:
             last = self._last_step(handle, known)
+            known = self._journal.session.ids.get(handle)
         self._start(handle, name, {})
         if known is None:
             flat = {_safe(key): str(value)[:MAX_PARAM_LENGTH] for key, value in params.items()}
@@ -222,8 +236,13 @@ class Tracker:
             )
         )  # fmt: skip
 
+    @property
+    def away(self) -> bool:
+        """Whether what is said now is kept, and sent later."""
+        return self._journal.away
+
     def version(self, name: str, tags: Mapping[str, str]) -> str | None:
-        """Return the version that `register` made; None as long as the store is away."""
+        """Return the version that `register` made; None if the store is away or refused it."""
         return self._journal.session.ids.get(f"{self._model(name, tags)}/version")
 
     def _model(self, name: str, tags: Mapping[str, str]) -> str:
@@ -259,6 +278,26 @@ class Tracker:
             path.write_text(json.dumps(dict(tree), indent=1), encoding="utf-8")
             self._journal.send(LogArtifacts(run=run, path=str(path)))
 
+    def _end_left(self) -> None:
+        """End what a killed driver left as running; what goes on of it says so itself."""
+        journal, parent = self._journal, self.parent_id
+        if journal.away or parent is None:
+            return
+        text = f"tags.`{PARENT}` = '{parent}' and attributes.status = 'RUNNING'"
+        try:
+            with asking(journal.session.uri):
+                session = journal.session
+                found = session.client.search_runs([session.experiment_id], text)
+        except StoreAwayError as error:
+            journal.leave(str(error))
+            return
+        except StoreRefusedError as error:
+            logger.warning("MLflow does not say which stages a kill left as running: %s", error)
+            return
+        for handle in (run.data.tags.get(HANDLE) for run in found):
+            if handle in journal.session.ids:
+                self._end(handle, "KILLED")
+
     def _last_step(self, handle: str, run_id: str) -> int:
         session = self._journal.session
         if self._journal.away:
@@ -268,6 +307,8 @@ class Tracker:
                 return int(session.client.get_run(run_id).data.metrics.get(STEP, 0))
         except StoreAwayError as error:
             self._journal.leave(str(error))
+        except InputError as error:
+            self._journal.leave(f"{error.where}: {error.problem}")
         except StoreRefusedError:
             self._journal.forget(handle)
         return 0
