@@ -247,7 +247,7 @@ def test_detect_is_given_the_files_of_a_version(
         given_model("front", registry.uri),
     ):
         pass
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(InputError, match="set MLFLOW_TRACKING_URI"), given_model("champion", None):
         pass
 
