@@ -67,10 +67,10 @@ def test_exposure_and_expected_counts(out: Path, tmp_path: Path) -> None:
     config = load_config(TINY)
     wanted = build_response(config).exposures[0]
     np.testing.assert_allclose(exposure.data, wanted.maps_cm2_s, rtol=1e-6)
-    paths = run("write-maps", out, "--out", str(tmp_path), "--component", "BLL", "--year", "3")
+    paths = run("write-maps", out, "--out", str(tmp_path), "--component", "PSR", "--year", "3")
     assert [Path(p).name for p in paths] == [
-        "expected_BLL_channel0.fits",
-        "expected_BLL_channel1.fits",
+        "expected_PSR_channel0.fits",
+        "expected_PSR_channel1.fits",
     ]
     assert healpy.read_map(paths[0]).sum() > 0
 
