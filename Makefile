@@ -14,6 +14,7 @@ TORCH_INDEX ?= $(CPU_INDEX)
 CONFIG ?= jobs/configs/demo.yaml
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 TEST_WORKERS ?= 3
+CLUSTER_TESTS ?= cluster
 
 .PHONY: help
 help: ## show this list
@@ -36,9 +37,10 @@ real: $(STAMP) ## the same chain on real photons above 50 GeV (needs the LAT fil
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup -m "not slow and not cluster"
 
+# A file's tests share a head or a server, so they stay in one process.
 .PHONY: test-cluster
 test-cluster: $(STAMP) ## run the tests that start clusters and servers, and break them
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "cluster and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "$(CLUSTER_TESTS)"
 
 .PHONY: lint
 lint: $(STAMP) ## style, types and import layers

@@ -118,7 +118,7 @@ class Rounds:
             recovery = time.monotonic() - struck
         until(lambda: (root / "skies" / "stage.json").is_file(), "the skies are finished")
         seconds = time.monotonic() - begin
-        until(lambda: "SUCCEEDED" in ask(head, "status", job), "the job is over")
+        until(lambda: "succeeded" in ask(head, "status", job), "the job is over")
         if head.gcs != self.first:
             stop(head)
         return seconds, recovery, steps
@@ -129,7 +129,7 @@ class Rounds:
 def stopped(head: Head, job: str) -> Head:
     """Stop a job as a user does."""
     ask(head, "stop", job)
-    until(lambda: "STOPPED" in ask(head, "status", job), "the job is stopped")
+    until(lambda: "was stopped" in ask(head, "status", job), "the job is stopped")
     return head
 
 

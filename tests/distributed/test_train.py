@@ -117,6 +117,7 @@ def test_it_is_the_plain_loop(
     assert [{**row, "seconds": 0.0} for row in result.history] == without_time(alone)
 
 
+@pytest.mark.cluster
 def test_a_worker_that_fails_within_an_epoch_is_not_noticed_in_the_result(
     alone: TrainState,
     config2: Config,
@@ -166,6 +167,7 @@ def train_workers(parent: int) -> list[int]:
     return found
 
 
+@pytest.mark.cluster
 def test_patches_drawn_by_ray_data_have_the_same_bytes(
     alone: TrainState, config2: Config, patches: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -228,6 +230,7 @@ def test_a_gpu_that_is_not_there_is_refused(
         train_network("miun", config, [patches[0]], [patches[1]], tmp_path)
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("loaders", [0, 1])
 def test_a_fault_of_the_data_is_not_tried_again(
     loaders: int, config2: Config, patches: tuple[Path, Path], tmp_path: Path
@@ -258,6 +261,7 @@ class Attempts(UserCallback):
             file.write("x")
 
 
+@pytest.mark.cluster
 def test_the_patches_of_another_configuration_are_refused(
     config2: Config, patches: tuple[Path, Path], tmp_path: Path
 ) -> None:

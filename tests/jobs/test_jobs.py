@@ -93,7 +93,7 @@ def test_a_stopped_job_says_so_and_another_goes_on_from_it(head: Head, tmp_path:
     root = tmp_path / "tiny"
     until(lambda: len(list(root.glob(".skies.*.partial/sky_*"))) >= 2, "two skies are finished")
     ask(head, "stop", job)
-    until(lambda: "STOPPED" in ask(head, "status", job), "the job is stopped")
+    until(lambda: "was stopped" in ask(head, "status", job), "the job is stopped")
     log = ask(head, "logs", job)
     assert "stopped by SIGTERM: what is finished is kept" in log
     assert "Traceback" not in log
