@@ -13,8 +13,8 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?= $(CPU_INDEX)
 CONFIG ?= jobs/configs/demo.yaml
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
-TEST_WORKERS ?= 3
-CLUSTER_TESTS ?= cluster
+TEST_WORKERS ?= 2
+CLUSTER_TESTS ?= tests
 
 .PHONY: help
 help: ## show this list
@@ -37,10 +37,9 @@ real: $(STAMP) ## the same chain on real photons above 50 GeV (needs the LAT fil
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup -m "not slow and not cluster"
 
-# A file's tests share a head or a server, so they stay in one process.
 .PHONY: test-cluster
 test-cluster: $(STAMP) ## run the tests that start clusters and servers, and break them
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "$(CLUSTER_TESTS)"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m cluster $(CLUSTER_TESTS)
 
 .PHONY: lint
 lint: $(STAMP) ## style, types and import layers

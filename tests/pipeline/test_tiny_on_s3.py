@@ -59,7 +59,6 @@ def opened(address: str, mirror: Path) -> Path:
     return config.run.folder() / config.name
 
 
-@pytest.mark.slow
 def test_the_whole_run_has_the_bytes_of_one_in_a_folder(
     finished: tuple[Path, str], address: str, tmp_path: Path
 ) -> None:

@@ -121,7 +121,6 @@ def test_nobody_gets_in_without_a_password(server: Server, tmp_path: Path) -> No
 
 
 # MLflow warns of its own classes when its models are first used.
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
 def test_the_tiny_pipeline_and_its_models(server: Server, tmp_path: Path) -> None:
     settings = (
