@@ -30,11 +30,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from geminga.tracking.revision import VARIABLE, revision
+
 ROOT = Path(__file__).resolve().parents[1]
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 START_S = 120.0
 STOP_S = 15.0
-REVISION = "GEMINGA_REVISION"
 
 
 @dataclass(frozen=True)
@@ -206,34 +207,14 @@ def kill(head: Head) -> None:
     head.process.wait()
 
 
-def revision() -> dict[str, str]:
-    """Return the variable that tells a job, which has no checkout, what it was made from."""
-    if REVISION in os.environ:
-        return {REVISION: os.environ[REVISION]}
-    describe = [
-        "git",
-        "-C",
-        str(ROOT),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
-    try:
-        said = subprocess.run(describe, capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {REVISION: said.stdout.strip()}
-
-
 def handed_on() -> dict[str, str]:
     """Return the variables of this shell that the job is to have."""
     given = {k: os.environ[k] for k in ("GEMINGA_DATA", "OMP_NUM_THREADS") if k in os.environ}
     if "GEMINGA_DATA" in given:
         # The job works in a folder of its own, from where a relative path leads elsewhere.
         given["GEMINGA_DATA"] = str(Path(given["GEMINGA_DATA"]).resolve())
-    return given | revision()
+    made_from = revision()
+    return given | ({VARIABLE: made_from} if made_from else {})
 
 
 def main() -> int:

@@ -14,10 +14,10 @@ import yaml
 
 from geminga import commands, storage
 from geminga.commands.options import ConfigOption, SetOption
-from geminga.config import Config, load_config
+from geminga.config import load_config
 from geminga.errors import GemingaError, InputError
 from geminga.logs import say_when_stopped, show_logs
-from geminga.pipeline.verbs import PriorKind, spread
+from geminga.pipeline.verbs import DETECT_STAGE, VERBS, PriorKind, spread
 
 app = typer.Typer(
     help="From raw gamma-ray sky maps to source catalogues.",
@@ -113,11 +113,7 @@ def detect_command(
         for option, value in own.items():
             if value:
                 raise InputError(option, "is given with --config", "leave one of them out")
-        from geminga.pipeline.stages import run_pipeline
-        from geminga.pipeline.verbs import DETECT_STAGE
-
-        run(load_config(config, overrides), DETECT_STAGE, run_pipeline)
-        return
+        return run(config, overrides, DETECT_STAGE)
     if not counts and not events:
         raise InputError(
             "detect", "nothing to search", "give --counts or --events FILE..., or --config"
@@ -197,11 +193,7 @@ def evaluate_command(
             raise InputError(
                 given[0], "has no meaning with --config", "give a configuration or lists, not both"
             )
-        resolved = load_config(config, overrides)
-        from geminga.pipeline.stages import run_pipeline
-        from geminga.pipeline.verbs import VERBS
-
-        return run(resolved, VERBS["evaluate"][0], run_pipeline)
+        return run(config, overrides, VERBS["evaluate"][0])
     if overrides:
         raise InputError("--set", "has no meaning without --config", "leave it out")
     if not detections or not truth or out is None:
@@ -247,10 +239,7 @@ def classify_command(
     if config is not None:
         if out is not None:
             raise InputError("--out", "has no meaning with --config", "leave it out")
-        from geminga.pipeline.stages import run_pipeline
-        from geminga.pipeline.verbs import VERBS
-
-        return run(load_config(config, overrides), VERBS["classify"][0], run_pipeline)
+        return run(config, overrides, VERBS["classify"][0])
     if overrides:
         raise InputError("--set", "has no meaning without --config", "leave it out")
     if catalog is None or out is None:
@@ -264,30 +253,27 @@ def classify_command(
 
 def _add_stage_verb(verb: str, stage: str | None, text: str) -> Callable[..., None]:
     def command(config: ConfigOption, overrides: SetOption = None) -> None:
-        # Read first: what is wrong in it is said at once, the stages' imports take seconds.
-        settings = load_config(config, overrides)
-        from geminga.pipeline.stages import run_pipeline
-
-        run(settings, stage, run_pipeline)
+        run(config, overrides, stage)
 
     command.__doc__ = text
     app.command(verb)(command)
     return command
 
 
-def run(config: Config, stage: str | None, pipeline: Callable[..., object]) -> None:
-    """Run a pipeline up to a stage and print the summary of the run, if it got that far."""
+def run(path: Path, overrides: list[str] | None, stage: str | None) -> None:
+    """Run the pipeline up to a stage and print the summary of the run, if it got that far."""
+    # Read first: what is wrong in it is said at once, the stages' imports take seconds.
+    config = load_config(path, overrides)
     from geminga.pipeline.runner import run_folder
+    from geminga.pipeline.stages import run_pipeline
 
-    pipeline(config, stage)
+    run_pipeline(config, stage)
     summary = run_folder(config) / "report" / "summary.txt"
     if stage in (None, "report") and storage.exists(summary):
         typer.echo(storage.here(summary).read_text(encoding="utf-8"), nl=False)
 
 
 def _register() -> None:
-    from geminga.pipeline.verbs import VERBS
-
     _add_stage_verb("run", None, "Run the whole pipeline: from skies to the report.")
     for verb, (stage, text) in VERBS.items():
         if verb not in ("classify", "evaluate"):  # which also take files

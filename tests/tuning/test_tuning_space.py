@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from geminga.config import Config
-from geminga.distributed import tune as distributed_tune
 from geminga.distributed.tune import check_cores
 from geminga.errors import InputError
 from geminga.pipeline import tune_localisation, tune_training
@@ -200,7 +199,7 @@ def test_more_trials_than_cores_are_refused_where_the_cores_are_known(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     there: dict[str, float] = {"CPU": 4.0}
-    monkeypatch.setattr(distributed_tune.ray, "cluster_resources", lambda: there)
+    monkeypatch.setattr("ray.cluster_resources", lambda: there)
     check_cores("f", 2, 2, 0)
     with pytest.raises(InputError, match=r"concurrency: 3 trials of 2 workers on 4 cores; use 2"):
         check_cores("f", 3, 2, 0)

@@ -66,6 +66,7 @@ def ingest_command(
         return
     if config is None:
         raise InputError("--config", "is not given", "name the configuration of the channels")
+    resolved = load_config(config, overrides)
     from geminga.pipeline.ingest import NSIDE, PIECE_ROWS, IngestRequest, ingest
 
     request = IngestRequest(
@@ -77,7 +78,7 @@ def ingest_command(
         NSIDE if nside is None else nside,
         PIECE_ROWS if piece_rows is None else piece_rows,
     )
-    done = ingest(request, load_config(config, overrides))
+    done = ingest(request, resolved)
     typer.echo(
         f"{done.new_files} new of {done.files} event lists: {done.photons} of {done.rows} events in "
         f"{done.maps[0].parent}"

@@ -88,9 +88,10 @@ def compare_sky_command(
     overrides: SetOption = None,
 ) -> None:
     """Compare real photons with those expected of a catalogue and the diffuse models, unfitted."""
+    resolved = load_config(config, overrides)
     from geminga.pipeline.compare_sky import compare_sky, write_comparison
 
-    typer.echo(write_comparison(compare_sky(load_config(config, overrides)), out), nl=False)
+    typer.echo(write_comparison(compare_sky(resolved), out), nl=False)
 
 
 def write_events_command(
@@ -100,9 +101,10 @@ def write_events_command(
     overrides: SetOption = None,
 ) -> None:
     """Write the photons of a test sky as a Fermi-LAT event list (FT1)."""
+    resolved = load_config(config, overrides)
     from geminga.pipeline.events import write_event_list
 
-    number = write_event_list(load_config(config, overrides), out, sky or 0)
+    number = write_event_list(resolved, out, sky or 0)
     typer.echo(f"{number} events written to {out}")
 
 
@@ -115,7 +117,8 @@ def package_model_command(
     overrides: SetOption = None,
 ) -> None:
     """Make a model for ``detect`` from a finished run: settings, weights, a card about them."""
+    resolved = load_config(config, overrides)
     from geminga.pipeline.package import package_model
 
-    made = package_model(load_config(config, overrides), name, to)
+    made = package_model(resolved, name, to)
     typer.echo(f"model {name}: {made.megabytes:.2f} MB in {made.folder}")

@@ -67,6 +67,7 @@ def sync_tracking_command(
     overrides: SetOption = None,
 ) -> None:
     """Send what a run kept while the MLflow server was away."""
+    resolved = load_config(config, overrides)
     from geminga.pipeline.tracked import sync_tracking
 
-    typer.echo(sync_tracking(load_config(config, overrides)))
+    typer.echo(sync_tracking(resolved))

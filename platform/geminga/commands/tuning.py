@@ -25,9 +25,10 @@ def tune_training_command(
     config: ConfigOption, tuning: TuningOption, overrides: SetOption = None
 ) -> None:
     """Search for settings of a network: Optuna, early stop, a trial each a run in MLflow."""
+    resolved = load_config(config, overrides)
     from geminga.pipeline.tune_training import tune_training
 
-    outcome = tune_training(load_config(config, overrides), tuning)
+    outcome = tune_training(resolved, tuning)
     typer.echo(f"{outcome.text()}\n{outcome.config}")
 
 
@@ -35,7 +36,8 @@ def tune_localisation_command(
     config: ConfigOption, tuning: TuningOption, overrides: SetOption = None
 ) -> None:
     """Search for MIUN's localisation settings on validation skies, on its output computed once."""
+    resolved = load_config(config, overrides)
     from geminga.pipeline.tune_localisation import tune_localisation
 
-    outcome = tune_localisation(load_config(config, overrides), tuning)
+    outcome = tune_localisation(resolved, tuning)
     typer.echo(f"{outcome.text()}\n{outcome.config}")

@@ -126,10 +126,14 @@ def close_ray() -> None:
             os.environ.pop(API_SERVER, None)
 
 
-def available_cores() -> int:
-    """Return the cores of the cluster as it is now; one if it has none yet."""
+def cluster_size() -> tuple[int, int]:
+    """Return cores and GPUs of the cluster as it is now.
+
+    One without a core has shrunk to its head: its autoscaler brings nodes to work that waits, and
+    nobody can say here how many.
+    """
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return max(1, int(resources.get("CPU", 1)))
+    return int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
 
 
 def _user_error(error: BaseException) -> GemingaError | None:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray.train import (
     CheckpointConfig,
     ControllerError,
@@ -25,6 +24,7 @@ from ray.train.torch import TorchTrainer
 
 from geminga import storage
 from geminga.config import Config
+from geminga.distributed.session import cluster_size
 from geminga.errors import GemingaError, InputError
 from geminga.networks.losses import Kind
 from geminga.sections import TrainingConfig
@@ -139,8 +139,7 @@ def check_resources(kind: Kind, settings: TrainingConfig) -> None:
 
     Notes
     -----
-    A cluster without a single core has shrunk to its head: its autoscaler brings nodes to work that
-    waits, and nobody can say here how many.
+    A cluster without a core is waited for: see `cluster_size`.
     """
     if settings.loader_workers and kind != "miun":
         raise InputError(
@@ -148,8 +147,7 @@ def check_resources(kind: Kind, settings: TrainingConfig) -> None:
             f"{settings.loader_workers} for a network whose data are held in memory",
             "set it to 0",
         )
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    cores, gpus = cluster_size()
     if not cores:
         logger.info("%s: the cluster has no core yet, the training waits for nodes", kind)
         return

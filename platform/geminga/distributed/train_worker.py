@@ -23,7 +23,7 @@ from geminga.logs import show_logs
 from geminga.networks.losses import METRICS, Kind
 from geminga.sections import TrainingConfig
 from geminga.training.loop import EpochReport, fit
-from geminga.training.norms import share_norms
+from geminga.training.norms import share_norms, sum_over_workers
 from geminga.training.state import TrainState, load_state, save_state
 from geminga.training.steps import alone
 
@@ -161,6 +161,4 @@ def _shared(kind: Kind, model: nn.Module) -> nn.Module:
 
 def _sum_over_workers(values: Tensor) -> Tensor:
     """Return the sum of a float64 vector over the workers."""
-    total = values.clone().to(get_device())
-    torch.distributed.all_reduce(total)
-    return total.cpu()
+    return sum_over_workers(values.to(get_device())).cpu()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import optuna
-import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
@@ -20,6 +19,7 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
 from geminga import storage
+from geminga.distributed.session import cluster_size
 from geminga.errors import InputError
 from geminga.logs import show_logs
 from geminga.sections.tuning import Parameter, Value
@@ -146,22 +146,22 @@ def check_cores(where: str, concurrency: int, workers: int, gpus_each: int) -> N
     """Refuse more trials at a time than the cluster has cores or GPUs for.
 
     Trials that hold some of their workers and wait for the others would wait for each other. A
-    cluster without a core is one that an autoscaler has emptied: what it may bring is not known.
+    cluster without a core is waited for: see `cluster_size`.
 
     Raises
     ------
     InputError
     """
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    if not int(resources.get("CPU", 0)):
+    cores, gpus = cluster_size()
+    if not cores:
         logger.warning(
             "the cluster has no core yet: trials wait for nodes, and it must be able to bring "
             "%d cores at a time",
             concurrency * workers,
         )
         return
-    for unit, name, each in (("CPU", "cores", 1), ("GPU", "GPUs", gpus_each)):
-        there, wanted = int(resources.get(unit, 0)), concurrency * workers * each
+    for there, name, each in ((cores, "cores", 1), (gpus, "GPUs", gpus_each)):
+        wanted = concurrency * workers * each
         if wanted > there:
             raise InputError(
                 f"{where}: concurrency",

@@ -23,7 +23,7 @@ from ray.data._internal.execution.backpressure_policy import (
 )
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from geminga.distributed.session import available_cores
+from geminga.distributed.session import cluster_size
 from geminga.errors import InputError
 from geminga.progress import progress
 
@@ -123,7 +123,7 @@ def run_pieces(
         return []
     # Where every core is wanted a second piece waits for each: a worker that has finished starts at
     # once, and no more run than there are cores. Fewer workers than cores must be held back here.
-    cores = available_cores()
+    cores = max(cluster_size()[0], 1)
     in_flight = workers if 0 < workers < cores else 2 * max(workers, cores)
     dataset = ray.data.from_items(
         [{"number": n, "piece": json.dumps(dict(p))} for n, p in enumerate(pieces)],

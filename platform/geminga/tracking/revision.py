@@ -19,16 +19,24 @@ CHANGED = "-dirty"
 def code_tags() -> dict[str, str]:
     """Return tags that name version, git revision, and whether the working tree differs from it."""
     tags = {"geminga.version": geminga.__version__, "python": platform.python_version()}
-    given = os.environ.get(VARIABLE)
-    commit = given.removesuffix(CHANGED) if given else _git("rev-parse", "HEAD")
-    if not commit:
+    said = revision()
+    if not said:
         return {**tags, "git.revision": "unknown", "git.dirty": "unknown: not a git checkout"}
+    commit = said.removesuffix(CHANGED)
     tags |= {"git.revision": commit, "mlflow.source.git.commit": commit}
-    if given:
-        said = given.endswith(CHANGED)
-        return {**tags, "git.dirty": "true" if said else f"unknown: {VARIABLE} says the revision"}
-    changed = _git("status", "--porcelain", "--untracked-files=no")
-    return {**tags, "git.dirty": "unknown" if changed is None else str(bool(changed)).lower()}
+    if said.endswith(CHANGED):
+        return {**tags, "git.dirty": "true"}
+    given = os.environ.get(VARIABLE)
+    return {**tags, "git.dirty": f"unknown: {VARIABLE} says the revision" if given else "false"}
+
+
+def revision() -> str | None:
+    """Return the revision, with `CHANGED` behind it if the tree differs; None if nobody knows it.
+
+    What `VARIABLE` should say to a job, which has no checkout.
+    """
+    describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    return os.environ.get(VARIABLE) or _git(*describe)
 
 
 def _git(*arguments: str) -> str | None:
